@@ -1,0 +1,120 @@
+"""Frames: positions in a cell, and what a reference calculation says of them.
+
+A frame is an `ase.Atoms`; a labelled frame carries a `Label`. Cells are row vectors, as in ASE.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Label:
+    """Energy, forces and virial of a frame.
+
+    Attributes
+    ----------
+    atoms
+        The frame as the program says it calculated it, in the order it was sent.
+    energy
+        The energy the forces derive from (with smearing: the free energy), eV.
+    forces
+        Shape (n_atoms, 3), eV/Å.
+    virial
+        −stress × volume, configurational, shape (3, 3), eV, positive under compression. None where the frame is
+        not periodic in three directions, or the program does not give it.
+    info
+        What else is worth keeping: program, version.
+    """
+
+    atoms: Atoms
+    energy: float
+    forces: Array
+    virial: Array | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def sort_by_type(atoms: Atoms, type_map: Sequence[str]) -> Atoms:
+    """Return a copy whose atoms stand in the order of the type map, otherwise as before."""
+    order = np.argsort([type_map.index(symbol) for symbol in atoms.get_chemical_symbols()], kind="stable")
+    return atoms[order]
+
+
+def frame_key(atoms: Atoms, decimals: int = 6) -> str:
+    """Return a hash by which a frame is found again: species, cell and wrapped positions, to 1e-6 Å."""
+    wrapped = atoms.copy()
+    wrapped.wrap(eps=10.0**-decimals)
+    digest = hashlib.sha256(np.asarray(atoms.numbers, dtype=np.int64).tobytes())
+    digest.update(np.asarray(atoms.pbc, dtype=np.int64).tobytes())
+    for array in (wrapped.cell.array, wrapped.positions):
+        digest.update((np.round(array, decimals) + 0.0).tobytes())
+    return digest.hexdigest()
+
+
+def read_frames(path: Path) -> list[Atoms]:
+    """Read every frame of an extxyz file; a label comes back as ``arrays["forces"]`` and ``info["energy"]``."""
+    frames = list(ase.io.iread(path, format="extxyz"))
+    for atoms in frames:
+        if atoms.calc is not None:
+            atoms.info["energy"] = atoms.calc.results.get("energy")
+            if "forces" in atoms.calc.results:
+                atoms.arrays["forces"] = atoms.calc.results["forces"]
+            atoms.calc = None
+    return frames
+
+
+def labelled_frame(label: Label, info: dict[str, Any] | None = None) -> Atoms:
+    """Return a frame that carries its label as plain arrays and info, ready for `write_frames`."""
+    atoms = label.atoms.copy()
+    atoms.arrays["forces"] = np.asarray(label.forces, dtype=float)
+    atoms.info = {"energy": float(label.energy), **(info or {})}
+    if label.virial is not None:
+        atoms.info["virial"] = np.asarray(label.virial, dtype=float)
+    return atoms
+
+
+def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
+    """Write extxyz with 17 significant digits, which reads back to the bit (ASE's own writer prints 8 decimals).
+
+    Columns: species, positions, and forces where a frame has them; ``info`` becomes the comment line.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        for atoms in frames:
+            stream.writelines(_frame_lines(atoms))
+    temporary.replace(path)
+
+
+def _frame_lines(atoms: Atoms) -> Iterable[str]:
+    columns, properties = [atoms.positions], "species:S:1:pos:R:3"
+    if "forces" in atoms.arrays:
+        columns, properties = [*columns, atoms.arrays["forces"]], f"{properties}:forces:R:3"
+    comment = {"Lattice": atoms.cell.array.T, "Properties": properties, "pbc": atoms.pbc, **atoms.info}
+    yield f"{len(atoms)}\n{' '.join(f'{key}={_comment_value(value)}' for key, value in comment.items())}\n"
+    for symbol, row in zip(atoms.get_chemical_symbols(), np.hstack(columns), strict=True):
+        yield f"{symbol} {' '.join(f'{number:.17g}' for number in row)}\n"
+
+
+def _comment_value(value: Any) -> str:
+    """Write one value of the comment line; a matrix column by column, as ASE reads it (and `Lattice` row by row)."""
+    if isinstance(value, np.ndarray) and value.dtype == bool:
+        return '"' + " ".join("T" if item else "F" for item in value) + '"'
+    if isinstance(value, np.ndarray):
+        return '"' + " ".join(f"{item:.17g}" for item in value.ravel(order="F")) + '"'
+    if isinstance(value, (bool, np.bool_)):
+        return "T" if value else "F"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.17g}"
+    if isinstance(value, (int, np.integer)):
+        return str(value)
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{text}"'

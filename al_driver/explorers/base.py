@@ -1,0 +1,212 @@
+"""What is explored: structures, ensembles, temperatures and pressures, and when a trajectory ends.
+
+Units: K, bar, ps, Å, eV/Å. An explorer turns each combination of structure, temperature and pressure into one
+molecular-dynamics task.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from ase import Atoms
+from pydantic import BeforeValidator, Field, model_validator
+
+from al_driver.errors import Problem
+from al_driver.schema.base import (
+    Bool,
+    Float,
+    Int,
+    NonNegativeFloat,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    UserPath,
+)
+from al_driver.units import Unit
+
+Ensemble = Literal["nve", "nvt", "npt", "npt-aniso", "npt-tri", "npt-xy"]
+
+
+def as_list(value: Any) -> Any:
+    """Let a scalar stand for a list of one."""
+    return value if isinstance(value, (list, tuple, dict)) or value is None else [value]
+
+
+class Ramp(Params):
+    """A temperature that changes evenly over the run."""
+
+    ramp: tuple[Annotated[PositiveFloat, Unit("K")], Annotated[PositiveFloat, Unit("K")]]
+    """First and last temperature."""
+
+
+class Structure(Params):
+    """An entry of ``structures``: a file, or every file that a pattern finds."""
+
+    path: UserPath
+    """A structure file, or a glob; a glob is one entry, its files sorted."""
+    name: str | None = None
+    """How jobs and tables call this entry; the file's name otherwise."""
+    supercell: (
+        tuple[PositiveInt, PositiveInt, PositiveInt]
+        | tuple[tuple[Int, Int, Int], tuple[Int, Int, Int], tuple[Int, Int, Int]]
+    ) = (1, 1, 1)
+    """Repeats along the three cell vectors, or a 3×3 matrix."""
+    pbc: tuple[Bool, Bool, Bool] | None = None
+    """Periodic directions; as in the file when left out."""
+    max_select: PositiveInt | None = None
+    """Most frames of this entry that an iteration labels; the query's own limit when left out."""
+
+
+def _as_structure(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class Job(Params):
+    """Molecular dynamics of some structures at every combination of temperature and pressure."""
+
+    structures: Annotated[
+        Literal["all"] | tuple[Int | str, ...],
+        BeforeValidator(
+            lambda value: value if value == "all" else as_list(value),
+            json_schema_input_type=Literal["all"] | int | str | list[int | str],
+        ),
+    ]
+    """Indices or names of entries of ``structures``, or "all"."""
+    ensemble: Ensemble
+    """nve, nvt, or npt: isotropic, -aniso, -tri (all six cell components), -xy (the plane only)."""
+    temperatures: Annotated[
+        Ramp | tuple[Annotated[PositiveFloat, Unit("K")], ...],
+        BeforeValidator(as_list, json_schema_input_type=float | list[float] | Ramp),
+    ]
+    """Temperatures; for nve the starting ones; or {"ramp": [first, last]}."""
+    pressures: Annotated[
+        tuple[Annotated[Float, Unit("bar")], ...] | None,
+        BeforeValidator(as_list, json_schema_input_type=float | list[float] | None),
+    ] = None
+    """Pressures of an npt job."""
+    n_steps: PositiveInt
+    """Steps of each trajectory."""
+    timestep: Annotated[PositiveFloat, Unit("ps")] = 0.001
+    """Time step."""
+    dump_every: PositiveInt = 10
+    """Steps between two frames."""
+    tau_t: Annotated[PositiveFloat, Unit("ps")] = 0.1
+    """Damping time of the thermostat."""
+    tau_p: Annotated[PositiveFloat, Unit("ps")] = 1.0
+    """Damping time of the barostat."""
+
+    @model_validator(mode="after")
+    def _check_sweep(self) -> "Job":
+        if not self.structures:
+            raise ValueError('`structures` is empty; name entries, or write "all"')
+        if isinstance(self.temperatures, tuple) and not self.temperatures:
+            raise ValueError("`temperatures` is empty: the job would have no task")
+        is_npt = self.ensemble.startswith("npt")
+        if is_npt and not self.pressures:
+            raise ValueError(f"ensemble {self.ensemble!r} needs `pressures` (bar), e.g. [0.0]")
+        if not is_npt and self.pressures is not None:
+            raise ValueError(f"ensemble {self.ensemble!r} has no use for `pressures`; leave it out or choose an npt")
+        if self.ensemble == "nve" and isinstance(self.temperatures, Ramp):
+            raise ValueError('ensemble "nve" cannot follow a ramp; choose "nvt", or give starting temperatures')
+        if self.dump_every > self.n_steps:
+            raise ValueError(f"dump_every ({self.dump_every}) is larger than n_steps ({self.n_steps}): no frame")
+        return self
+
+
+class Stage(Params):
+    """Jobs that are explored together, once or until the stage converges."""
+
+    jobs: Annotated[tuple[Job, ...], Field(min_length=1)]
+    """What runs in each iteration of this stage."""
+    max_repeats: PositiveInt = 1
+    """The stage repeats until it converges, at most so often."""
+
+
+def _as_stage(value: Any) -> Any:
+    return {"jobs": value} if isinstance(value, list) else value
+
+
+class Guard(Params):
+    """Where a trajectory has left what physics allows: it ends there, and later frames are not read."""
+
+    min_distance: NonNegativeFloat = 0.6
+    """Shortest distance of two atoms, in sums of their covalent radii; 0 switches it off."""
+    max_force: Annotated[PositiveFloat, Unit("eV/Å")] = 50.0
+    """Largest force on an atom."""
+    max_temperature_ratio: PositiveFloat = 3.0
+    """Largest temperature, in units of the job's."""
+    volume_ratio: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.6)
+    """Smallest and largest volume, in units of the first."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One molecular-dynamics task: everything that decides its frames, besides the models."""
+
+    structure: str
+    """Name of the entry it belongs to."""
+    atoms: Atoms
+    job: Job
+    temperature: tuple[float, float]
+    """First and last set temperature, K; equal unless the job ramps."""
+    pressure: float | None
+    """bar"""
+    seed: int
+    """For the starting velocities and the thermostat."""
+
+    def temperature_at(self, step: int) -> float:
+        """Return the set temperature at a step, K."""
+        first, last = self.temperature
+        return first + (last - first) * min(step / self.job.n_steps, 1.0)
+
+
+class Explorer(Params):
+    """A program that runs molecular dynamics with a committee of models."""
+
+    default_command: ClassVar[str]
+    output_name: ClassVar[str] = "output"
+
+    structures: Annotated[
+        tuple[Annotated[Structure, BeforeValidator(_as_structure, json_schema_input_type=str | Structure)], ...],
+        Field(min_length=1),
+    ]
+    """Starting structures."""
+    iterations: Annotated[
+        tuple[Annotated[Stage, BeforeValidator(_as_stage, json_schema_input_type=list[Job] | Stage)], ...],
+        Field(min_length=1),
+    ]
+    """Stages, one after the other; a bare list of jobs is a stage run once."""
+    guard: Guard = Guard()
+    """Where a trajectory ends because it left what physics allows."""
+    stop_after: PositiveInt = 5
+    """Frames in a row at or above ``upper`` after which a trajectory is not read any more."""
+
+    @abstractmethod
+    def write_inputs(
+        self, trajectory: Trajectory, type_map: Sequence[str], models: Sequence[str], directory: Path
+    ) -> None:
+        """Write what the program reads; ``models`` are file names as seen from ``directory``."""
+
+    @abstractmethod
+    def arguments(self) -> tuple[str, ...]:
+        """Return what follows the program's name on its command line."""
+
+    @abstractmethod
+    def verify(self, directory: Path) -> None:
+        """Accept a trajectory that ended, was halted by a guard, or crashed after it had begun.
+
+        Raises
+        ------
+        EngineError
+            If the dynamics did not begin at all, with what the program said.
+        """
+
+    def check(self, type_map: Sequence[str], relative: bool) -> Iterator[Problem]:
+        """Yield what is wrong with the user's files and keys; ``relative``: the query asks for relative deviations."""
+        yield from ()
+
+    def set_by_driver(self) -> tuple[str, ...]:
+        """Return, in words, what the driver sets in the user's template."""
+        return ()

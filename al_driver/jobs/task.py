@@ -1,0 +1,29 @@
+"""A task: a folder, a command, and a test of completeness."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """One child process and the folder it fills.
+
+    An attempt works in ``<folder>.try-N``; when ``verify`` finds its output whole it is published by one rename to
+    ``folder``. A task whose ``folder`` exists is complete and is never run again.
+    """
+
+    folder: Path
+    """Where the finished task lies."""
+    argv: tuple[str, ...]
+    """The program, its launcher and its arguments; no shell reads it."""
+    write_inputs: Callable[[Path], None]
+    """Fills an attempt's folder."""
+    verify: Callable[[Path], None]
+    """Raises `EngineError` unless the folder holds a whole result. It is handed the attempt's folder."""
+    output: str = "output"
+    """The file, in the attempt's folder, that takes stdout and stderr."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name

@@ -1,0 +1,81 @@
+"""Every folder and file name of a run; no other module spells a path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+STEP_FILE = "step.json"  # written last: the step is finished
+BEGUN_FILE = "begun.json"  # written first: what the step's folder is being made from
+JOBS_DIR = "jobs"  # what was submitted, and what became of it
+DATASET_DIR = "dataset"
+VALID_DIR = "valid"
+LABELLED_FILE = "labelled.extxyz"
+REJECTED_FILE = "rejected.jsonl"
+SUMMARY_FILE = "summary.json"
+FRAMES_FILE = "frames.csv"
+SELECTED_FILE = "selected.extxyz"
+EVALUATION_FILE = "evaluation.json"
+MD_TASKS_FILE = "tasks.json"
+STEPS = ("train", "explore", "query", "label")
+
+
+def task_name(index: int) -> str:
+    """Return ``task.000012``."""
+    return f"task.{index:06d}"
+
+
+def model_name(index: int) -> str:
+    """Return ``model.003``."""
+    return f"model.{index:03d}"
+
+
+def attempt_name(name: str, attempt: int) -> str:
+    """Return ``task.000012.try-2``: where an attempt works until it is published as ``task.000012``."""
+    return f"{name}.try-{attempt}"
+
+
+def iteration_name(index: int) -> str:
+    """Return ``iter.0003``."""
+    return f"iter.{index:04d}"
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """The folder of a run or of an ``init_bulk``."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "al.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "al.lock"
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history.json"
+
+    @property
+    def final(self) -> Path:
+        return self.root / "final"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / DATASET_DIR
+
+    @property
+    def valid(self) -> Path:
+        return self.root / VALID_DIR
+
+    @property
+    def structures(self) -> Path:
+        return self.root / "structures"
+
+    def step(self, iteration: int, step: str) -> Path:
+        return self.root / iteration_name(iteration) / step
+
+    def iterations(self) -> list[int]:
+        """Return the indices of the iterations that have a folder, in order."""
+        found = (folder.name.removeprefix("iter.") for folder in self.root.glob("iter.[0-9]*"))
+        return sorted(int(index) for index in found if index.isdecimal())

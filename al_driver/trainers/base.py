@@ -1,0 +1,74 @@
+"""What a trainer is: it writes the input of each member of the committee, and says where the model lies."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from al_driver.errors import Problem
+from al_driver.schema.base import Params, PositiveInt
+
+Phase = Literal["first", "next", "final"]
+"""The first training of a run, one of a later iteration, or that of the model to use."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of one member: everything that decides its weights, besides the trainer's own keys."""
+
+    phase: Phase
+    seed: int
+    type_map: tuple[str, ...]
+    systems: tuple[Path, ...]
+    """deepmd/npy systems to learn from."""
+    valid_systems: tuple[Path, ...] = ()
+    """Systems that are never trained on; the member is evaluated on them."""
+    parent: Path | None = None
+    """The folder of this member's own training in the iteration before, for a warm start."""
+
+
+class Trainer(Params):
+    """A program that makes a committee of models from labelled frames."""
+
+    default_command: ClassVar[str]
+    output_name: ClassVar[str] = "output"
+    model_name: ClassVar[str]
+    """The file, in a member's folder, that explorers load."""
+
+    models: PositiveInt = 4
+    """Size of the committee."""
+
+    @abstractmethod
+    def write_inputs(self, training: Training, directory: Path) -> None:
+        """Write everything one member's training reads. Data and parent are named relative to ``directory``."""
+
+    @abstractmethod
+    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
+        """Return the whole command line, from the launcher that resource.json gives."""
+
+    @abstractmethod
+    def verify(self, directory: Path) -> None:
+        """Accept a member whose model exists, is finite and was evaluated.
+
+        Raises
+        ------
+        EngineError
+            ``not_finite`` when the training diverged, ``engine_error`` otherwise, naming the step where it happened.
+        """
+
+    @abstractmethod
+    def warm_starts(self) -> bool:
+        """Say whether later trainings continue from their parents."""
+
+    @abstractmethod
+    def phase_identity(self, phase: Phase) -> dict[str, Any]:
+        """Return, as JSON, the keys that decide a training of this phase; the other phases' keys are not in it."""
+
+    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
+        """Yield what is wrong with the user's files and keys; keys are relative to the trainer's object."""
+        yield from ()
+
+    def set_by_driver(self) -> tuple[str, ...]:
+        """Return, in words, what the driver sets in the user's input."""
+        return ()

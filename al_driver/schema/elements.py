@@ -1,0 +1,25 @@
+"""Element symbols as a user writes them."""
+
+from typing import Annotated
+
+from ase.data import atomic_numbers
+from pydantic import AfterValidator, Field
+
+from al_driver.schema.suggest import nearest
+
+
+def _check_element(symbol: str) -> str:
+    if atomic_numbers.get(symbol, 0) == 0:
+        raise ValueError(f"{symbol!r} is not an element{nearest(symbol, list(atomic_numbers))}")
+    return symbol
+
+
+def _check_distinct(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands more than once")
+    return symbols
+
+
+Element = Annotated[str, AfterValidator(_check_element)]
+TypeMap = Annotated[tuple[Element, ...], Field(min_length=1), AfterValidator(_check_distinct)]

@@ -1,0 +1,27 @@
+"""Programs a test needs, and what becomes of it where one is missing.
+
+By default such a test is skipped and counted; with ``AL_REQUIRE=all`` (in CI) it fails instead.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+VENV_BIN = Path(sys.executable).parent
+
+
+def find_program(name: str) -> str | None:
+    """Find a program on the PATH or beside the interpreter, as the driver does."""
+    return shutil.which(name) or shutil.which(name, path=str(VENV_BIN))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        missing = [name for name in mark.args if find_program(name) is None]
+        if missing and os.environ.get("AL_REQUIRE") == "all":
+            pytest.fail(f"needs {', '.join(missing)}, and AL_REQUIRE=all", pytrace=False)
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}")

@@ -2,13 +2,16 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
-def nearest(word: str, legal: Iterable[str]) -> str:
+def nearest(word: str, legal: Iterable[str], otherwise: str = "legal are") -> str:
     """Return ``; did you mean 'x'?``, or what is legal where nothing is near.
 
     >>> nearest("Kspacing", ["kspacing", "input"])
     "; did you mean 'kspacing'?"
+    >>> nearest("magic", ["kspacing", "input"])
+    '; legal are input, kspacing'
     """
     names = sorted(legal)
     by_lower = {name.lower(): name for name in names}
@@ -17,4 +20,11 @@ def nearest(word: str, legal: Iterable[str]) -> str:
         return f"; did you mean {by_lower[close[0]]!r}?"
     if not names:
         return "; there is none"
-    return f"; legal are {', '.join(names)}" if len(names) <= 24 else ""
+    return f"; {otherwise} {', '.join(names)}" if len(names) <= 24 else ""
+
+
+def nearest_file(path: Path) -> str:
+    """Return ``; did you mean 'POSCAR'?`` from what lies beside a path that does not exist."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}"
+    return nearest(path.name, [file.name for file in path.parent.iterdir()], otherwise="the folder holds")

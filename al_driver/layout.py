@@ -15,6 +15,7 @@ FRAMES_FILE = "frames.csv"
 SELECTED_FILE = "selected.extxyz"
 EVALUATION_FILE = "evaluation.json"
 MD_TASKS_FILE = "tasks.json"
+LABEL_KEYS_FILE = "keys.json"
 STEPS = ("train", "explore", "query", "label")
 
 
@@ -55,6 +56,14 @@ class WorkFolder:
     @property
     def history(self) -> Path:
         return self.root / "history.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.root / "progress.json"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
 
     @property
     def final(self) -> Path:

@@ -1,0 +1,157 @@
+"""One driver a folder.
+
+``al.lock`` names host, pid, process start time and SLURM job, and counts up while its driver lives. On the same host
+pid and start time decide whether it does; on another host the counter decides, by the observer's own clock.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from al_driver.errors import FolderLocked
+from al_driver.files import write_atomic
+
+HEARTBEAT_SECONDS = 20.0
+STALE_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder."""
+
+    host: str
+    pid: int
+    started: float
+    slurm_job_id: str | None
+    counter: int = 0
+
+    @classmethod
+    def of_this_process(cls) -> "Holder":
+        process = psutil.Process()
+        return cls(socket.gethostname(), process.pid, process.create_time(), os.environ.get("SLURM_JOB_ID"))
+
+    def is_same_driver(self, other: "Holder | None") -> bool:
+        return other is not None and replace(self, counter=0) == replace(other, counter=0)
+
+    def __str__(self) -> str:
+        job = f", SLURM job {self.slurm_job_id}" if self.slurm_job_id else ""
+        return f"process {self.pid} on {self.host}{job}"
+
+
+class FolderLock:
+    """Holds a folder while the ``with`` block runs.
+
+    Parameters
+    ----------
+    path
+        The lock file.
+    say
+        Told, once, when a driver on another host has to be watched before its lock can be judged.
+
+    Raises
+    ------
+    FolderLocked
+        If a living driver holds it.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self.path = path
+        self.lost = threading.Event()
+        self._me = Holder.of_this_process()
+        self._say = say
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
+
+    def __enter__(self) -> "FolderLock":
+        while not self._create():
+            holder = read_holder(self.path)
+            if holder is not None and self._is_alive(holder):
+                raise FolderLocked(
+                    f"another driver holds {self.path.parent}: {holder}.\n"
+                    f"  Wait for it, or stop it; if it is surely gone, remove {self.path} and start again."
+                )
+            self._take_away(holder)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._me.is_same_driver(read_holder(self.path)):
+            self.path.unlink(missing_ok=True)
+
+    def check_held(self) -> None:
+        """Raise `FolderLocked` if somebody took the lock away, because this driver seemed dead."""
+        if self.lost.is_set():
+            raise FolderLocked(f"{self.path} was taken by another driver ({read_holder(self.path)}); this one ends.")
+
+    def _create(self) -> bool:
+        """Make the lock file, whole, unless it exists."""
+        draft = self.path.with_name(f"{self.path.name}.{self._me.pid}")
+        draft.write_text(json.dumps(asdict(self._me)))
+        try:
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        return True
+
+    def _take_away(self, holder: Holder | None) -> None:
+        """Move a stale lock aside; of several drivers that try, one succeeds."""
+        aside = self.path.with_name(f"{self.path.name}.stale.{self._me.pid}")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        moved = read_holder(aside)
+        if holder is not None and moved is not None and not holder.is_same_driver(moved):
+            os.link(aside, self.path)  # a third driver was quicker: give its lock back
+        aside.unlink()
+
+    def _is_alive(self, holder: Holder) -> bool:
+        if holder.host == self._me.host:
+            return is_running(holder.pid, holder.started)
+        self._say(f"{self.path} belongs to {holder}: watching it for {STALE_SECONDS:.0f} s to see whether it lives")
+        deadline = time.monotonic() + STALE_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(min(1.0, STALE_SECONDS / 20))
+            now = read_holder(self.path)
+            if now is None:
+                return False
+            if now != holder:
+                return True
+        return False
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            if not self._me.is_same_driver(read_holder(self.path)):
+                self.lost.set()
+                return
+            self._me = replace(self._me, counter=self._me.counter + 1)
+            write_atomic(self.path, json.dumps(asdict(self._me)))
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who holds a folder; None when nobody does, or the file is damaged."""
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_running(pid: int, started: float) -> bool:
+    """Say whether the process that had this pid and start time still lives."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

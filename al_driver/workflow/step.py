@@ -1,0 +1,137 @@
+"""Steps: what a folder was made from, and whether it is finished.
+
+``begun.json`` is written first and ``step.json`` last, both atomically, in the step's own folder; there is no
+database. The fingerprint of a step covers the input it reads and, chained, every step before it, so that large data
+are hashed once. A marker with another fingerprint stops the run: nothing is redone, or reused, without a word.
+"""
+
+import datetime as dt
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import al_driver
+from al_driver.errors import StateMismatch
+from al_driver.files import hash_json, read_json, write_json
+from al_driver.layout import BEGUN_FILE, STEP_FILE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A folder, and everything its content follows from."""
+
+    name: str
+    """As in ``--redo``: ``0/train``."""
+    folder: Path
+    inputs: dict[str, Any]
+    """What of the user's input this step reads, as JSON; files stand as hashes of their content."""
+    after: tuple[str, ...]
+    """Fingerprints of the steps it follows from."""
+
+    @property
+    def fingerprint(self) -> str:
+        return hash_json([self.name.split("/")[-1], self.inputs, list(self.after)])
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished step: the content of ``step.json``."""
+
+    fingerprint: str
+    inputs: dict[str, Any]
+    result: dict[str, Any]
+    """What came of it, verified before the marker was written."""
+    finished: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record | None":
+        path = folder / STEP_FILE
+        if not path.exists():
+            return None
+        content = read_json(path)
+        return cls(*(content[key] for key in ("fingerprint", "inputs", "result", "finished")))
+
+
+def run_step(step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str], *, accepted: bool = False) -> Record:
+    """Return the record of a step; do the step's work unless it is done.
+
+    Parameters
+    ----------
+    work
+        Fills the folder and returns what came of it. It is called again after an interruption; its tasks skip
+        themselves when they are complete.
+    outputs
+        Files and folders, relative to the step's, that must be there.
+    accepted
+        The user said that this step stays as it is, whatever the input says now.
+
+    Raises
+    ------
+    StateMismatch
+        If the folder was made, or begun, from another input.
+    """
+    record = Record.read(step.folder)
+    if record is not None and not accepted:
+        _check_same(step, record.inputs, record.fingerprint)
+    if record is not None:
+        missing = [name for name in outputs if not (step.folder / name).exists()]
+        if not missing:
+            return record
+        log.warning("%s: %s is gone from %s; the step runs again", step.name, ", ".join(missing), step.folder)
+    return _do(step, work, outputs)
+
+
+def _do(step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str]) -> Record:
+    begun = step.folder / BEGUN_FILE
+    if begun.exists():
+        content = read_json(begun)
+        _check_same(step, content["inputs"], content["fingerprint"])
+    else:
+        step.folder.mkdir(parents=True, exist_ok=True)
+        write_json(begun, {"step": step.name, "fingerprint": step.fingerprint, "inputs": step.inputs})
+    result = work()
+    missing = [name for name in outputs if not (step.folder / name).exists()]
+    if missing:
+        raise StateMismatch(f"{step.name} did not leave {', '.join(missing)} in {step.folder}; start again.")
+    record = Record(step.fingerprint, step.inputs, result, dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    marker = {"step": step.name, "al_driver": al_driver.__version__, "after": list(step.after), **vars(record)}
+    write_json(step.folder / STEP_FILE, marker)
+    return record
+
+
+def _check_same(step: Step, old_inputs: dict[str, Any], old_fingerprint: str) -> None:
+    if old_fingerprint == step.fingerprint:
+        return
+    changes = list(describe_changes(old_inputs, step.inputs)) or ["what came before it"]
+    shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
+    keep = ", `--accept-from K` to keep the iterations below K as they are" if "/" in step.name else ""
+    raise StateMismatch(
+        f"{step.folder} was made from another input. Changed: {shown}\n"
+        f"  Change it back, or use the new input: `--redo {step.name}` to make this step and all later ones anew{keep}.\n"
+        "  Nothing is deleted either way, and labels that exist are found again."
+    )
+
+
+def describe_changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Yield each difference of two JSON values as ``key.path: old → new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        if old.keys() == new.keys() == {"sha256"}:
+            if old != new:
+                yield f"{path} (another content)"
+            return
+        for key in sorted(old.keys() | new.keys()):
+            yield from describe_changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from describe_changes(before, after, f"{path}[{index}]")
+    elif old != new:
+        yield f"{path}: {_short(old)} → {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

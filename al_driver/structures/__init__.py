@@ -1,0 +1,1 @@
+"""Geometry: supercells, scaled cells, perturbed copies. Å; cells are row vectors, as in ASE."""

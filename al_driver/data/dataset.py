@@ -20,7 +20,7 @@ def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[s
     Parameters
     ----------
     directory
-        Made anew; it must not exist. It appears whole or not at all.
+        Appears whole; what an earlier call wrote there is replaced.
     frames
         In the order in which they shall be written.
     """
@@ -32,6 +32,7 @@ def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[s
     for name, group in _by_formula(frames, type_map).items():
         system = dpdata.LabeledSystem(data=_dpdata_arrays(group, type_map))
         system.to("deepmd/npy", temporary / name, set_size=len(group))
+    shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
 
 
@@ -52,6 +53,12 @@ def find_systems(directory: Path) -> list[Path]:
 def count_frames(system: Path) -> int:
     """Return the number of frames of one deepmd/npy system."""
     return sum(len(np.load(file, mmap_mode="r")) for file in sorted(system.glob("set.*/coord.npy")))
+
+
+def system_elements(system: Path) -> list[str]:
+    """Return the elements that occur in one deepmd/npy system."""
+    symbols = (system / "type_map.raw").read_text().split()
+    return [symbols[index] for index in np.unique(np.loadtxt(system / "type.raw", dtype=int, ndmin=1))]
 
 
 def read_system(system: Path) -> Iterator[Atoms]:

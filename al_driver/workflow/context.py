@@ -45,6 +45,8 @@ class Context:
     """Raises when another driver has taken the folder."""
     accepted_below: int = 0
     """Iterations below this one keep what they were made from."""
+    new_data: bool = False
+    """The user knows that the data a run starts from have changed."""
 
     @property
     def history(self) -> History:
@@ -82,4 +84,3 @@ class Context:
             )
         finally:
             self.display.done()
-

@@ -3,19 +3,116 @@
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
 from al_driver.explorers.base import Stage, Trajectory
-from al_driver.explorers.sweep import make_trajectories, read_structures, select_entries, structure_names
+from al_driver.explorers.sweep import entries_of, make_trajectories, read_entries
 from al_driver.files import write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import MD_TASKS_FILE, task_name
+from al_driver.query.job import MdTask
 from al_driver.schema.base import identity
 from al_driver.schema.run import RunParams
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
+
+
+def run_explore(
+    context: Context,
+    params: RunParams,
+    *,
+    step: Step,
+    iteration: int,
+    stage: Stage,
+    models: Sequence[Path],
+    accepted: bool = False,
+) -> Record:
+    """Run the stage's molecular dynamics into ``step.folder/task.NNNNNN``, and list it in ``tasks.json``.
+
+    A trajectory that a guard halted, or that crashed after it had begun, is kept: its frames before are good.
+
+    Raises
+    ------
+    TasksFailed
+        If more trajectories than allowed did not begin.
+    """
+
+    def work() -> dict[str, Any]:
+        structures = read_entries(params.explore, params.type_map)
+        trajectories = make_trajectories(params.explore, stage, structures, seed=params.seed, iteration=iteration)
+        tasks = [
+            _make_task(context, params, trajectory, models, step.folder / task_name(index))
+            for index, trajectory in enumerate(trajectories)
+        ]
+        context.run_tasks(step, "explore", tasks)
+        done = [
+            (task, trajectory) for task, trajectory in zip(tasks, trajectories, strict=True) if task.folder.exists()
+        ]
+        write_json(step.folder / MD_TASKS_FILE, [_describe(task, trajectory) for task, trajectory in done])
+        outcomes = Counter(params.explore.outcome(task.folder)["state"] for task, _ in done)
+        return {"trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes}
+
+    record = context.run_step(step, work, [MD_TASKS_FILE], accepted=accepted)
+    ends = ", ".join(f"{key} {value}" for key, value in record.result.items() if key != "trajectories" and value)
+    log.info("%s: %d trajectories: %s", step.name, record.result["trajectories"], ends)
+    return record
+
+
+def explore_inputs(params: RunParams, stage: Stage) -> dict[str, Any]:
+    """Return what of the input the exploration of a stage reads: its own jobs and their structures only."""
+    used = sorted({index for job in stage.jobs for index in entries_of(params.explore, job)})
+    explorer = {
+        name: identity(getattr(params.explore, name))
+        for name in type(params.explore).model_fields
+        if name not in ("structures", "iterations", "stop_after")
+    }
+    structures = {}
+    for index in used:
+        entry = params.explore.structures[index]
+        files = sorted(entry.path.parent.glob(entry.path.name)) if not entry.path.exists() else [entry.path]
+        own = entry.model_dump(mode="json", exclude={"path", "max_select"})
+        structures[str(index)] = own | {"files": identity(files)}
+    return {
+        "seed": params.seed,
+        "type_map": list(params.type_map),
+        "models": params.train.models,
+        "metric": params.query.metric,
+        "explore": explorer,
+        "structures": structures,
+        "jobs": [job.model_dump(mode="json") for job in stage.jobs],
+    }
+
+
+def _make_task(
+    context: Context, params: RunParams, trajectory: Trajectory, models: Sequence[Path], folder: Path
+) -> Task:
+    explorer = params.explore
+    names = [os.path.relpath(model, folder) for model in models]
+
+    def write_inputs(directory: Path) -> None:
+        explorer.write_inputs(
+            trajectory, params.type_map, names, directory, relative_epsilon=params.query.relative_epsilon
+        )
+
+    return Task(
+        folder=folder,
+        argv=(*context.resources.role("explore").argv(explorer.default_command), *explorer.arguments()),
+        write_inputs=write_inputs,
+        verify=explorer.verify,
+        output=explorer.output_name,
+    )
+
+
+def _describe(task: Task, trajectory: Trajectory) -> dict[str, Any]:
+    described = MdTask(
+        path=task.name,
+        structure=trajectory.structure,
+        temperature=trajectory.temperature,
+        pressure=trajectory.pressure,
+        n_steps=trajectory.job.n_steps,
+    )
+    return described.model_dump(mode="json")

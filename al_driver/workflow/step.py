@@ -56,7 +56,9 @@ class Record:
         return cls(*(content[key] for key in ("fingerprint", "inputs", "result", "finished")))
 
 
-def run_step(step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str], *, accepted: bool = False) -> Record:
+def run_step(
+    step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str], *, accepted: bool = False
+) -> Record:
     """Return the record of a step; do the step's work unless it is done.
 
     Parameters

@@ -1,0 +1,26 @@
+# `make demo` runs the main job, `make test` the tests; both make .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean-demo
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("al needs Python 3.11 or newer; say PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	touch $@
+
+demo: .venv/.ready
+	$(BIN)/al init_bulk examples/si/init_param.json examples/si/resource.json
+	$(BIN)/python examples/si/reference_md.py
+	$(BIN)/al run examples/si/param.json examples/si/resource.json
+	$(BIN)/al status examples/si/work
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -m "not long" -n 2 -rs
+
+# What CI adds to the tests.
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

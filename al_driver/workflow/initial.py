@@ -1,0 +1,126 @@
+"""The data a run starts from: what lies ready is used where it is, other formats are converted once."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from al_driver.data.dataset import count_frames, find_systems, system_elements, write_dataset
+from al_driver.data.sources import find_paths, read_labelled
+from al_driver.errors import ConfigError, Problem, StateMismatch
+from al_driver.files import hash_json, hash_path
+from al_driver.layout import WorkFolder
+from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.load import load_params
+from al_driver.schema.run import DataSource, RunParams
+from al_driver.workflow.context import Context
+from al_driver.workflow.history import set_aside
+from al_driver.workflow.step import Step
+
+log = logging.getLogger(__name__)
+NPY = "deepmd/npy"
+
+
+@dataclass(frozen=True)
+class InitialData:
+    """deepmd/npy systems to start from, and the fingerprint that stands for their content."""
+
+    train: list[Path]
+    valid: list[Path]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one source's data lie, and where they are converted to unless they lie ready."""
+
+    path: Path
+    format: str | None
+    target: Path
+
+    @property
+    def is_ready(self) -> bool:
+        return self.path.is_dir() and self.format in (None, NPY)
+
+    @property
+    def folder(self) -> Path:
+        return self.path if self.is_ready else self.target
+
+    def identity(self) -> dict[str, Any]:
+        return {"sha256": hash_json([hash_path(path) for path in find_paths(self.path)]), "format": self.format}
+
+
+def prepare_data(context: Context, params: RunParams) -> InitialData:
+    """Find or convert the initial and the validation data.
+
+    Raises
+    ------
+    ConfigError
+        If data are missing, cannot be read, or hold an element that ``type_map`` lacks.
+    StateMismatch
+        If the run was begun with other data.
+    """
+    folder = context.folder.data
+    places = {
+        key: [
+            Place(locate(source, key), source.format, folder / f"{key}.{index:03d}")
+            for index, source in enumerate(sources)
+        ]
+        for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data))
+    }
+    to_convert = [place for group in places.values() for place in group if not place.is_ready]
+
+    def work() -> dict[str, Any]:
+        for place in to_convert:
+            write_dataset(place.target, read_labelled(place.path, place.format, params.type_map), params.type_map)
+        return {"converted": [place.target.name for place in to_convert]}
+
+    inputs: dict[str, Any] = {key: [place.identity() for place in group] for key, group in places.items()}
+    step = Step("0/train", folder, inputs | {"type_map": list(params.type_map)}, ())
+    outputs = [place.target.name for place in to_convert]
+    try:
+        record = context.run_step(step, work, outputs)
+    except StateMismatch:
+        if not context.new_data:
+            raise
+        set_aside(folder)
+        record = context.run_step(step, work, outputs)
+    systems = {
+        key: [system for place in group for system in _checked_systems(place.folder, params.type_map, key)]
+        for key, group in places.items()
+    }
+    data = InitialData(systems["init_data"], systems["valid_data"], record.fingerprint)
+    n_train, n_valid = (sum(map(count_frames, group)) for group in (data.train, data.valid))
+    log.info("data: %d frames to start from, %d to validate on", n_train, n_valid)
+    return data
+
+
+def locate(source: DataSource, key: str) -> Path:
+    """Return where a source's data lie; for an ``init_bulk``, its dataset or, as validation data, what it held back.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is there, with the command that makes it.
+    """
+    if source.init_bulk is not None:
+        made = WorkFolder(load_params(source.init_bulk, InitBulkParams).work_dir)
+        path = made.dataset if key == "init_data" else made.valid
+        if not path.exists():
+            raise ConfigError(
+                Problem(f"{path} is not there yet.\n  Make it first: al init_bulk {source.init_bulk} RESOURCE", key=key)
+            )
+        return path
+    assert source.path is not None  # noqa: S101  (the schema wants one of the two)
+    find_paths(source.path)
+    return source.path
+
+
+def _checked_systems(path: Path, type_map: Sequence[str], key: str) -> list[Path]:
+    systems = find_systems(path)
+    for system in systems:
+        strange = sorted(set(system_elements(system)) - set(type_map))
+        if strange:
+            raise ConfigError(Problem(f"{system} holds {', '.join(strange)}, which `type_map` lacks", key=key))
+    return systems

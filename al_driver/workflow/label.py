@@ -1,0 +1,136 @@
+"""The label step: calculate the chosen frames, check each result, keep what is good and say what is not."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from al_driver.data.dataset import write_dataset
+from al_driver.data.frames import Label, frame_key, labelled_frame, read_frames, sort_by_type, write_frames
+from al_driver.data.gate import GateLimits, check_label
+from al_driver.engines.base import Engine
+from al_driver.errors import EngineError
+from al_driver.files import hash_json, read_json, write_json, write_json_lines
+from al_driver.jobs.batch import BatchResult
+from al_driver.jobs.task import Task
+from al_driver.layout import DATASET_DIR, LABEL_KEYS_FILE, LABELLED_FILE, REJECTED_FILE, task_name
+from al_driver.workflow.context import Context
+from al_driver.workflow.step import Record, Step
+
+log = logging.getLogger(__name__)
+
+
+def run_label(
+    context: Context,
+    engine: Engine,
+    *,
+    step: Step,
+    selected: Path,
+    type_map: Sequence[str],
+    accepted: bool = False,
+) -> Record:
+    """Calculate every frame of an extxyz file.
+
+    Leaves ``dataset/<formula>/`` and ``labelled.extxyz`` with the frames that passed the gate, in the order in which
+    they were selected, and ``rejected.jsonl`` with the others.
+
+    Raises
+    ------
+    TasksFailed
+        If more calculations failed than allowed.
+    """
+
+    def work() -> dict[str, Any]:
+        frames = [sort_by_type(frame, type_map) for frame in read_frames(selected)]
+        labels = Labelling(engine, frames, step.folder)
+        reused = labels.reuse(context.folder.root)
+        launcher = context.resources.role("label").argv(engine.default_command)
+        result = context.run_tasks(step, "label", labels.tasks(launcher))
+        return labels.collect(result, type_map) | {"reused": reused}
+
+    record = context.run_step(step, work, [LABELLED_FILE, REJECTED_FILE], accepted=accepted)
+    log.info("%s: labelled %d, rejected %d", step.name, record.result["labelled"], record.result["rejected"])
+    return record
+
+
+class Labelling:
+    """The frames of one label step, and what is known of each."""
+
+    def __init__(self, engine: Engine, frames: Sequence[Atoms], folder: Path) -> None:
+        self.engine = engine
+        self.frames = frames
+        self.folder = folder
+        self._labels: dict[int, Label] = {}
+        identity = engine.identity()
+        self.keys = {
+            task_name(index): hash_json([frame_key(frame, decimals=12), identity]) for index, frame in enumerate(frames)
+        }
+
+    def tasks(self, launcher: Sequence[str]) -> list[Task]:
+        return [self._make_task(index, launcher) for index in range(len(self.frames))]
+
+    def reuse(self, root: Path) -> int:
+        """Copy the labels of the same frames with the same engine that lie in steps set aside; return how many."""
+        write_json(self.folder / LABEL_KEYS_FILE, self.keys)
+        found = dict(_labels_set_aside(root))
+        reused = 0
+        for name, key in self.keys.items():
+            target = self.folder / name
+            if key in found and not target.exists():
+                temporary = target.with_name(f".{name}.tmp")
+                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.copytree(found[key], temporary, symlinks=True)
+                temporary.rename(target)
+                reused += 1
+        return reused
+
+    def collect(self, result: BatchResult, type_map: Sequence[str]) -> dict[str, Any]:
+        """Write what came out; return the counts and the versions of the programs."""
+        labelled, rejected, versions = [], [], set()
+        for index, frame in enumerate(self.frames):
+            failure = result.failed.get(task_name(index))
+            if failure is not None:
+                where = os.path.relpath(failure.where, self.folder)
+                rejected.append({"frame": index, "reason": failure.reason, "detail": failure.detail, "where": where})
+                continue
+            label = self._labels.get(index) or self._read(index, self.folder / task_name(index))
+            versions.add(" ".join(str(label.info[key]) for key in ("program", "version") if key in label.info))
+            labelled.append(labelled_frame(label, frame.info))
+        if labelled:
+            write_dataset(self.folder / DATASET_DIR, labelled, type_map)
+        write_frames(self.folder / LABELLED_FILE, labelled)
+        write_json_lines(self.folder / REJECTED_FILE, rejected)
+        return {"labelled": len(labelled), "rejected": len(rejected), "versions": sorted(versions)}
+
+    def _make_task(self, index: int, launcher: Sequence[str]) -> Task:
+        def verify(directory: Path) -> None:
+            self._labels[index] = self._read(index, directory)
+
+        return Task(
+            folder=self.folder / task_name(index),
+            argv=(*launcher, *self.engine.arguments()),
+            write_inputs=lambda directory: self.engine.write_inputs(self.frames[index], directory),
+            verify=verify,
+            output=self.engine.output_name,
+        )
+
+    def _read(self, index: int, directory: Path) -> Label:
+        """Read one label through the gate."""
+        label = self.engine.read_label(directory)  # says best what went wrong, so it is asked first
+        if not self.engine.is_complete(directory):
+            raise EngineError("no_output", directory, "the program did not reach its end")
+        check_label(self.frames[index], label, directory, GateLimits())
+        return label
+
+
+def _labels_set_aside(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield key and folder of every finished label below a ``.bak.N``."""
+    patterns = (f"*.bak.*/*/{LABEL_KEYS_FILE}", f"*/*.bak.*/{LABEL_KEYS_FILE}", f"*.bak.*/{LABEL_KEYS_FILE}")
+    for keys in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+        for name, key in read_json(keys).items():
+            if (keys.parent / name).is_dir():
+                yield key, keys.parent / name

@@ -1,0 +1,123 @@
+"""The query step: score every frame, choose which are calculated."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from al_driver.explorers.sweep import structure_names
+from al_driver.files import read_json, write_json
+from al_driver.jobs.task import Task
+from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, SELECTED_FILE, SUMMARY_FILE
+from al_driver.query.job import QUERY_JOB_FILE, QueryJob, verify_query
+from al_driver.schema.run import RunParams
+from al_driver.workflow.context import Context
+from al_driver.workflow.step import Record, Step
+
+log = logging.getLogger(__name__)
+SCORES_DIR = "scores"
+
+
+def run_query(
+    context: Context,
+    params: RunParams,
+    *,
+    step: Step,
+    iteration: int,
+    explored: Path,
+    labelled: Sequence[Path],
+    labels_left: int | None,
+    accepted: bool = False,
+) -> Record:
+    """Write ``summary.json``, ``frames.csv`` and ``selected.extxyz`` into the step's folder.
+
+    Parameters
+    ----------
+    explored
+        The explore step whose trajectories are scored.
+    labelled
+        Systems that are trained on; their frames are not chosen again.
+    labels_left
+        What remains of ``max_labels``.
+    """
+    names = structure_names(params.explore)
+    caps = {
+        name: entry.max_select
+        for name, entry in zip(names, params.explore.structures, strict=True)
+        if entry.max_select is not None
+    }
+
+    def work() -> dict[str, Any]:
+        task_folder = step.folder / SCORES_DIR
+        trajectories = [
+            md | {"path": os.path.relpath(explored / md["path"], task_folder)}
+            for md in read_json(explored / MD_TASKS_FILE)
+        ]
+        job = QueryJob(
+            query=params.query,
+            explorer=params.explore.explorer,
+            guard=params.explore.guard,
+            stop_after=params.explore.stop_after,
+            type_map=params.type_map,
+            seed=params.seed,
+            iteration=iteration,
+            structures=tuple(names),
+            max_select=caps,
+            labels_left=labels_left,
+            tasks=tuple(trajectories),
+            labelled=tuple(os.path.relpath(system, task_folder) for system in labelled),
+        )
+        task = Task(
+            folder=task_folder,
+            argv=(sys.executable, "-I", "-m", "al_driver.tasks.query", "."),
+            write_inputs=lambda directory: write_json(directory / QUERY_JOB_FILE, job.model_dump(mode="json")),
+            verify=verify_query,
+        )
+        context.run_tasks(step, "query", [task], stop_on_failure=True)
+        for name in (FRAMES_FILE, SELECTED_FILE, SUMMARY_FILE):
+            _link(task_folder / name, step.folder / name)
+        summary: dict[str, Any] = read_json(step.folder / SUMMARY_FILE)
+        return summary
+
+    record = context.run_step(step, work, [SUMMARY_FILE, FRAMES_FILE, SELECTED_FILE], accepted=accepted)
+    log.info("%s: %s", step.name, describe(record.result))
+    return record
+
+
+def query_inputs(params: RunParams) -> dict[str, Any]:
+    """Return what of the input the selection reads; budgets of the whole run and stop rules are not in it."""
+    return {
+        "seed": params.seed,
+        "query": params.query.selection_identity(),
+        "stop_after": params.explore.stop_after,
+        "max_select": {
+            name: entry.max_select
+            for name, entry in zip(structure_names(params.explore), params.explore.structures, strict=True)
+            if entry.max_select is not None
+        },
+    }
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """Return the counts of a query as one line.
+
+    >>> describe({"frames": 4, "accurate": 2, "candidate": 1, "failed": 1, "selected": 1})
+    'accurate 2 (50 %)  candidate 1 (25 %, 1 kept)  failed 1 (25 %)'
+    """
+    frames = max(summary["frames"], 1)
+    share = {name: f"{100 * summary[name] / frames:.0f} %" for name in ("accurate", "candidate", "failed")}
+    return (
+        f"accurate {summary['accurate']} ({share['accurate']})  "
+        f"candidate {summary['candidate']} ({share['candidate']}, {summary['selected']} kept)  "
+        f"failed {summary['failed']} ({share['failed']})"
+    )
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let a finished file stand in the step's folder too, without a second copy of its content."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    os.link(source, temporary)
+    temporary.replace(target)

@@ -1,0 +1,156 @@
+"""The loop: iterations of train → explore → query → label, stage after stage, then the model to use."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from al_driver.data.dataset import find_systems
+from al_driver.errors import StateMismatch
+from al_driver.explorers.base import Stage
+from al_driver.layout import DATASET_DIR, SELECTED_FILE
+from al_driver.schema.base import identity
+from al_driver.schema.run import RunParams
+from al_driver.trainers.base import Phase
+from al_driver.workflow.context import Context
+from al_driver.workflow.explore import explore_inputs, run_explore
+from al_driver.workflow.history import set_aside
+from al_driver.workflow.initial import InitialData, prepare_data
+from al_driver.workflow.label import run_label
+from al_driver.workflow.query import query_inputs, run_query
+from al_driver.workflow.step import Record, Step
+from al_driver.workflow.train import model_paths, run_train, train_inputs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the run converged, and why it ended."""
+
+    state: str
+    """``converged`` or ``not_converged``."""
+    reason: str
+
+
+@dataclass
+class Loop:
+    """A run of the loop: what has been labelled so far, and the fingerprints that the next step follows from."""
+
+    context: Context
+    params: RunParams
+    data: InitialData
+    labelled: list[Path] = field(default_factory=list)
+    """deepmd/npy systems of the iterations so far."""
+    n_labelled: int = 0
+    after: tuple[str, ...] = ()
+
+    def iterate(self, iteration: int, stage: Stage) -> Record:
+        """Run one iteration; return the record of its query."""
+        trained = self._train(iteration)
+        models = model_paths(self.params, self.context.folder.step(iteration, "train"))
+        explored = self._explore(iteration, stage, models, trained)
+        queried = self._query(iteration, explored)
+        self._label(iteration, queried)
+        return queried
+
+    def finish(self) -> None:
+        """Train the model to use on everything. It is derived: when the data changed it is made anew."""
+        folder = self.context.folder.final
+        step = Step("final", folder, train_inputs(self.params, "final"), self.after)
+        try:
+            self._run_train(step, "final", None)
+        except StateMismatch:
+            log.info("final: the data or the input changed; the old model is now %s", set_aside(folder).name)
+            self._run_train(step, "final", None)
+
+    def _train(self, iteration: int) -> Record:
+        phase: Phase = "next" if iteration else "first"
+        step = self._step(iteration, "train", train_inputs(self.params, phase), self.after)
+        parents = self.context.folder.step(iteration - 1, "train") if iteration else None
+        return self._run_train(step, phase, parents, accepted=self._is_accepted(iteration))
+
+    def _run_train(self, step: Step, phase: Phase, parents: Path | None, *, accepted: bool = False) -> Record:
+        return run_train(
+            self.context, self.params, step=step, phase=phase, parents=parents, accepted=accepted,
+            systems=[*self.data.train, *self.labelled], valid_systems=self.data.valid,
+        )  # fmt: skip
+
+    def _explore(self, iteration: int, stage: Stage, models: list[Path], trained: Record) -> Record:
+        step = self._step(iteration, "explore", explore_inputs(self.params, stage), (trained.fingerprint,))
+        return run_explore(
+            self.context, self.params, step=step, iteration=iteration, stage=stage, models=models,
+            accepted=self._is_accepted(iteration),
+        )  # fmt: skip
+
+    def _query(self, iteration: int, explored: Record) -> Record:
+        step = self._step(iteration, "query", query_inputs(self.params), (explored.fingerprint,))
+        return run_query(
+            self.context, self.params, step=step, iteration=iteration, labels_left=self.labels_left(),
+            explored=self.context.folder.step(iteration, "explore"), labelled=[*self.data.train, *self.labelled],
+            accepted=self._is_accepted(iteration),
+        )  # fmt: skip
+
+    def _label(self, iteration: int, queried: Record) -> None:
+        engine = self.params.label_engine
+        inputs = {"label": identity(engine), "type_map": list(self.params.type_map)}
+        step = self._step(iteration, "label", inputs, (queried.fingerprint,))
+        record = run_label(
+            self.context, engine, step=step, type_map=self.params.type_map, accepted=self._is_accepted(iteration),
+            selected=self.context.folder.step(iteration, "query") / SELECTED_FILE,
+        )  # fmt: skip
+        self.n_labelled += record.result["labelled"]
+        if record.result["labelled"]:
+            self.labelled += find_systems(step.folder / DATASET_DIR)
+        self.after = (record.fingerprint,)
+
+    def labels_left(self) -> int | None:
+        """Return what remains of ``max_labels``."""
+        most = self.params.query.max_labels
+        return None if most is None else max(most - self.n_labelled, 0)
+
+    def _step(self, iteration: int, name: str, inputs: dict[str, Any], after: tuple[str, ...]) -> Step:
+        return Step(f"{iteration}/{name}", self.context.folder.step(iteration, name), inputs, after)
+
+    def _is_accepted(self, iteration: int) -> bool:
+        return iteration < self.context.accepted_below
+
+
+def run_loop(context: Context, params: RunParams) -> Verdict:
+    """Run every stage until it converges or its repeats are used up, then train the model to use."""
+    data = prepare_data(context, params)
+    loop = Loop(context, params, data, after=(data.fingerprint,))
+    verdict = _run_stages(loop, params)
+    loop.finish()
+    return verdict
+
+
+def _run_stages(loop: Loop, params: RunParams) -> Verdict:
+    iteration = 0
+    open_stages = []
+    for number, stage in enumerate(params.explore.iterations):
+        converged = False
+        for _ in range(stage.max_repeats):
+            summary = loop.iterate(iteration, stage).result
+            iteration += 1
+            converged = is_converged(summary, params.query.converged_fraction)
+            if loop.labels_left() == 0:
+                return Verdict("not_converged", f"max_labels ({params.query.max_labels}) are spent")
+            if converged:
+                break
+        if not converged:
+            open_stages.append(number)
+    if not open_stages:
+        return Verdict("converged", f"in every stage fewer than {params.query.converged_fraction:.0%} of frames unsure")
+    stages = ", ".join(map(str, open_stages))
+    return Verdict(
+        "not_converged",
+        f"stage {stages} ended with {params.query.converged_fraction:.0%} or more of its frames unsure; "
+        "raise its max_repeats or add a stage, then run again",
+    )
+
+
+def is_converged(summary: dict[str, Any], converged_fraction: float) -> bool:
+    """Say whether a stage is done: some frames were seen, and few of them are candidates or failed."""
+    frames: int = summary["frames"]
+    return frames > 0 and (summary["candidate"] + summary["failed"]) / frames < converged_fraction

@@ -1,0 +1,127 @@
+"""What the command line and ``import al_driver`` offer: `run`, `init_bulk`; each holds its folder while it works."""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import al_driver
+from al_driver.errors import AlError, ConfigError
+from al_driver.layout import WorkFolder
+from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.load import load_params
+from al_driver.schema.resource import Resources
+from al_driver.schema.run import RunParams
+from al_driver.workflow.check import check_init_bulk, check_run
+from al_driver.workflow.context import Context, Display, NoDisplay
+from al_driver.workflow.history import History, parse_redo, set_aside_from
+from al_driver.workflow.init_bulk import make_initial_data
+from al_driver.workflow.lock import FolderLock
+from al_driver.workflow.run import Verdict, run_loop
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+def run(
+    param: Path | str,
+    resource: Path | str,
+    *,
+    redo: str | None = None,
+    accept_from: int | None = None,
+    display: Display | None = None,
+) -> Verdict:
+    """Run the active-learning loop, or continue it.
+
+    Parameters
+    ----------
+    param, resource
+        The two JSON files.
+    redo
+        ``K/STEP``: this step and all later ones are set aside and made anew.
+    accept_from
+        Iterations below this one stay as they are, whatever the input says now; later ones are set aside.
+
+    Raises
+    ------
+    ConfigError, TasksFailed, StateMismatch, FolderLocked
+        As their exit codes say; the folder can be continued after each.
+    """
+    params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
+    check_run(params, resources).raise_errors()
+    start = parse_redo(redo) if redo is not None else None
+    if start is not None and accept_from is not None:
+        raise ConfigError("--redo and --accept-from exclude each other; give one.")
+    with _held(params.work_dir, resources, display) as context:
+        if accept_from is not None:
+            context.history.add(f"accept-from {accept_from}", accepted_below=accept_from)
+            context.new_data = True
+            _say_aside(set_aside_from(context.folder, accept_from))
+        if start is not None:
+            below = min(context.history.accepted_below, start[0])
+            context.history.add(f"redo {redo}", accepted_below=below)
+            context.new_data = start == (0, "train")
+            _say_aside(set_aside_from(context.folder, *start))
+        context.accepted_below = context.history.accepted_below
+        verdict = run_loop(context, params)
+        context.history.add("done", state="done", verdict=vars(verdict))
+        log.info("done: %s: %s. The model to use is in %s", verdict.state, verdict.reason, context.folder.final)
+        return verdict
+
+
+def init_bulk(param: Path | str, resource: Path | str, *, display: Display | None = None) -> Path:
+    """Make first data, or continue making them; return the folder of the dataset (or of the structures)."""
+    params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
+    check_init_bulk(params, resources).raise_errors()
+    with _held(params.work_dir, resources, display) as context:
+        made = make_initial_data(context, params)
+        context.history.add("done", state="done")
+        return made
+
+
+@contextlib.contextmanager
+def _held(work_dir: Path, resources: Resources, display: Display | None) -> Iterator[Context]:
+    """Hold a work folder: lock, log and history."""
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"work_dir {work_dir} cannot be made: {error.strerror}.") from error
+    folder = WorkFolder(work_dir)
+    history = History(folder.history)
+    with FolderLock(folder.lock, log.warning) as lock, _logged_to(folder.log):
+        log.info("al %s, process %d on %s", al_driver.__version__, os.getpid(), socket.gethostname())
+        history.add("started", state="running", error=None, verdict=None)
+        context = Context(folder, resources, display or NoDisplay(), check_held=lock.check_held)
+        try:
+            yield context
+        except KeyboardInterrupt:
+            history.add("stopped", state="stopped")
+            log.warning("stopped; the same command goes on from here")
+            raise
+        except BaseException as error:
+            history.add("failed", state="failed", error=str(error))
+            (log.error if isinstance(error, AlError) else log.exception)("%s", error)
+            raise
+
+
+@contextlib.contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """Append what the package logs to a file."""
+    root = logging.getLogger("al_driver")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _say_aside(paths: list[Path]) -> None:
+    for path in paths:
+        log.info("set aside: %s", path)

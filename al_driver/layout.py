@@ -16,6 +16,14 @@ SELECTED_FILE = "selected.extxyz"
 EVALUATION_FILE = "evaluation.json"
 MD_TASKS_FILE = "tasks.json"
 LABEL_KEYS_FILE = "keys.json"
+GROUP_FILE = "group.json"  # in a job's folder: the tasks it carries
+CLAIM_FILE = "claim"  # who runs the job, or gave it up
+JOURNAL_FILE = "journal.jsonl"  # what became of each of its tasks
+DRAIN_FILE = "drain"  # there: the job starts nothing more
+SUBMITTED_FILE = "submitted.json"  # executor and job id
+STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too much failed
+FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
+RETRIED_FILE = "failed.retried.json"  # the same, once the task is run again in spite of it
 STEPS = ("train", "explore", "query", "label")
 
 
@@ -32,6 +40,17 @@ def model_name(index: int) -> str:
 def attempt_name(name: str, attempt: int) -> str:
     """Return ``task.000012.try-2``: where an attempt works until it is published as ``task.000012``."""
     return f"{name}.try-{attempt}"
+
+
+def split_attempt(name: str) -> tuple[str, int] | None:
+    """Return the task's name and the attempt's number; None for the name of anything else."""
+    task, mark, number = name.rpartition(".try-")
+    return (task, int(number)) if mark and number.isdecimal() else None
+
+
+def job_name(index: int) -> str:
+    """Return ``0004``: the folder of a submitted job."""
+    return f"{index:04d}"
 
 
 def iteration_name(index: int) -> str:

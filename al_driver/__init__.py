@@ -1,3 +1,26 @@
-"""Grow machine-learning force fields by active learning: train, explore, query, label."""
+"""Grow machine-learning force fields by active learning: train, explore, query, label.
+
+The verbs of the command line, as functions; they are imported when they are used.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "run": "workflow.verbs",
+    "init_bulk": "workflow.verbs",
+    "check": "workflow.verbs",
+    "status": "workflow.status",
+    "RunParams": "schema.run",
+    "InitBulkParams": "schema.init_bulk",
+    "Resources": "schema.resource",
+}
+__all__ = [*_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from al_driver.data.sources import read_structures
-from al_driver.engines.base import Engine
 from al_driver.errors import AlError, ConfigError, Problem
 from al_driver.explorers.sweep import make_trajectories, read_entries
 from al_driver.jobs.processes import find_program

@@ -14,15 +14,18 @@ from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import frame_key, read_frames, sort_by_type, write_frames
 from al_driver.data.gate import GateLimits, too_close
 from al_driver.data.sources import find_paths, read_structures
+from al_driver.errors import ConfigError
 from al_driver.files import hash_path, write_json_lines
 from al_driver.layout import LABELLED_FILE, REJECTED_FILE, WorkFolder
 from al_driver.schema.base import identity
 from al_driver.schema.init_bulk import InitBulkParams, InitStructure
+from al_driver.schema.suggest import nearest
 from al_driver.seeds import make_rng
-from al_driver.structures.perturb import perturb
+from al_driver.structures.perturb import perturb_atoms
 from al_driver.structures.scale import scale_cell
 from al_driver.structures.supercell import make_supercell
 from al_driver.workflow.context import Context
+from al_driver.workflow.history import set_aside
 from al_driver.workflow.label import run_label
 from al_driver.workflow.step import Step
 
@@ -61,6 +64,21 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
     return context.folder.dataset
 
 
+def set_aside_stages(folder: WorkFolder, stage: str) -> list[Path]:
+    """Rename a stage, all later ones and what was made from them to ``.bak.N``; return what they are called now.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such stage.
+    """
+    names = [*STAGES, "label"]
+    if stage not in names:
+        raise ConfigError(f"--redo {stage}: stages are {', '.join(names)}{nearest(stage, names)}")
+    later = [folder.root / name for name in names[names.index(stage) :]]
+    return [set_aside(path) for path in (*later, folder.structures, folder.dataset, folder.valid) if path.exists()]
+
+
 def write_structures(folder: Path, frames: Sequence[Atoms]) -> None:
     """Write ``NNN.vasp``, for a person to look at and for ``explore`` to start from."""
     folder.mkdir(exist_ok=True)
@@ -89,18 +107,18 @@ def write_datasets(folder: WorkFolder, params: InitBulkParams, frames: Sequence[
     log.info("dataset: %d frames, %d more kept for validation", len(frames) - n_valid, n_valid)
 
 
-def _supercell(atoms: Atoms, entry: InitStructure, rng: np.random.Generator) -> list[Atoms]:
+def _supercell(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> list[Atoms]:
     return [make_supercell(atoms, entry.supercell)]
 
 
-def _scale(atoms: Atoms, entry: InitStructure, rng: np.random.Generator) -> list[Atoms]:
+def _scale(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> list[Atoms]:
     return [scale_cell(atoms, factor) for factor in entry.scale]
 
 
 def _perturb(atoms: Atoms, entry: InitStructure, rng: np.random.Generator) -> list[Atoms]:
     if entry.perturb is None:
         return [atoms]
-    return [perturb(atoms, entry.perturb, rng) for _ in range(entry.perturb.copies)]
+    return [perturb_atoms(atoms, entry.perturb, rng) for _ in range(entry.perturb.copies)]
 
 
 STAGES: dict[str, Make] = {"supercell": _supercell, "scale": _scale, "perturb": _perturb}
@@ -121,9 +139,9 @@ def _stage_work(params: InitBulkParams, step: Step, make: Make, source: Path | N
 
     def work() -> dict[str, Any]:
         made: list[Atoms] = []
-        for atoms in read_frames(source) if source else _read_entries(params):
+        for number, atoms in enumerate(read_frames(source) if source else _read_entries(params)):
             entry = params.structures[int(atoms.info["entry"])]
-            rng = make_rng(params.seed, "init_bulk", step.name, len(made))
+            rng = make_rng(params.seed, "init_bulk", step.name, number)
             for index, child in enumerate(make(atoms, entry, rng)):
                 child.info = {"entry": int(atoms.info["entry"]), "lineage": f"{atoms.info['lineage']}/{index}"}
                 made.append(child)

@@ -113,7 +113,7 @@ def _check_same(step: Step, old_inputs: dict[str, Any], old_fingerprint: str) ->
     keep = ", `--accept-from K` to keep the iterations below K as they are" if "/" in step.name else ""
     raise StateMismatch(
         f"{step.folder} was made from another input. Changed: {shown}\n"
-        f"  Change it back, or use the new input: `--redo {step.name}` to make this step and all later ones anew{keep}.\n"
+        f"  Change it back, or use the new input: `--redo {step.name}` for this step and all later ones{keep}.\n"
         "  Nothing is deleted either way, and labels that exist are found again."
     )
 

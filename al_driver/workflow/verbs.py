@@ -4,26 +4,26 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import al_driver
-from al_driver.errors import AlError, ConfigError
+from al_driver.errors import AlError, ConfigError, Problem
 from al_driver.layout import WorkFolder
+from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
-from al_driver.schema.load import load_params
+from al_driver.schema.load import kind_of, load_params
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
-from al_driver.workflow.check import check_init_bulk, check_run
+from al_driver.workflow.check import Report, check_init_bulk, check_run
 from al_driver.workflow.context import Context, Display, NoDisplay
 from al_driver.workflow.history import History, parse_redo, set_aside_from
-from al_driver.workflow.init_bulk import make_initial_data
+from al_driver.workflow.init_bulk import make_initial_data, set_aside_stages
 from al_driver.workflow.lock import FolderLock
 from al_driver.workflow.run import Verdict, run_loop
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 def run(
@@ -72,14 +72,49 @@ def run(
         return verdict
 
 
-def init_bulk(param: Path | str, resource: Path | str, *, display: Display | None = None) -> Path:
-    """Make first data, or continue making them; return the folder of the dataset (or of the structures)."""
+def init_bulk(
+    param: Path | str, resource: Path | str, *, redo: str | None = None, display: Display | None = None
+) -> Path:
+    """Make first data, or continue making them; return the folder of the dataset (or of the structures).
+
+    ``redo`` names a stage: it and all later ones are set aside and made anew.
+    """
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
     with _held(params.work_dir, resources, display) as context:
+        if redo is not None:
+            context.history.add(f"redo {redo}")
+            _say_aside(set_aside_stages(context.folder, redo))
         made = make_initial_data(context, params)
         context.history.add("done", state="done")
         return made
+
+
+def check(param: Path | str, resource: Path | str, *, no_files: bool = False) -> Report:
+    """Check both files; with ``no_files`` only their keys and values. Nothing is submitted.
+
+    Raises
+    ------
+    ConfigError
+        With every problem of keys and values of both files; what is wrong with files and programs is in the report.
+    """
+    kind = kind_of(Path(param))
+    problems: list[Problem] = []
+    loaded: list[Any] = []
+    for path, model in ((Path(param), PARAMS[kind]), (Path(resource), Resources)):
+        try:
+            loaded.append(load_params(path, model))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    if no_files:
+        return Report()
+    checker = check_run if kind == "run" else check_init_bulk
+    return checker(*loaded, render=True)
+
+
+PARAMS: dict[str, type[Params]] = {"run": RunParams, "init_bulk": InitBulkParams}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,130 @@
+"""The command line. Imports stand inside the commands, so that `al --help` answers at once."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from al_driver.errors import AlError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from al_driver.workflow.context import Display
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Grow machine-learning force fields by active learning: train, explore, query, label.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ParamFile = Annotated[Path, typer.Argument(metavar="PARAM", help="What to do: param.json.")]
+ResourceFile = Annotated[Path, typer.Argument(metavar="RESOURCE", help="Where to run it: resource.json.")]
+Redo = Annotated[
+    str | None, typer.Option(metavar="K/STEP", help="Set this step and all later ones aside; make them anew.")
+]
+
+
+@app.command()
+def run(
+    param: ParamFile,
+    resource: ResourceFile,
+    redo: Redo = None,
+    accept_from: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=0, help="Keep iterations below K as they are; use the new input from K on."),
+    ] = None,
+) -> None:
+    """Run the active-learning loop; the same command continues a stopped run."""
+    from al_driver.workflow.verbs import run as run_loop
+
+    run_loop(param, resource, redo=redo, accept_from=accept_from, display=_display())
+
+
+@app.command("init_bulk")
+def init_bulk(
+    param: ParamFile,
+    resource: ResourceFile,
+    redo: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Set this stage and all later ones aside; make them anew.")
+    ] = None,
+) -> None:
+    """Make first structures and their labels; the same command continues."""
+    from al_driver.workflow.verbs import init_bulk as make_data
+
+    make_data(param, resource, redo=redo, display=_display())
+
+
+app.command("init-bulk", hidden=True)(init_bulk)
+
+
+@app.command()
+def check(
+    param: ParamFile,
+    resource: ResourceFile,
+    no_files: Annotated[bool, typer.Option("--no-files", help="Check keys and values only.")] = False,
+) -> None:
+    """Report every problem of both files, and what would be done; submit nothing."""
+    from al_driver.live import print_report
+    from al_driver.workflow.verbs import check as check_files
+
+    print_report(check_files(param, resource, no_files=no_files), _console())
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The run's folder.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show where a run stands, while it runs or after."""
+    from al_driver.live import status_table
+    from al_driver.workflow.status import status as read_status
+
+    state = read_status(directory)
+    if as_json:
+        sys.stdout.write(json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    else:
+        _console().print(status_table(state))
+
+
+@app.command()
+def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")]) -> None:
+    """Print the JSON Schema of a file, for editors."""
+    from al_driver.schema.jsonschema import schema_text
+
+    sys.stdout.write(schema_text(kind))
+
+
+def main() -> None:
+    """Run the command line; every foreseen failure is one to three lines and an exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        app()
+    except AlError as error:
+        sys.stderr.write(f"al: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("al: interrupted; the same command goes on from here\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+def _display() -> "Display":
+    from al_driver.live import LiveDisplay, log_to
+
+    console = _console()
+    log_to(console)
+    return LiveDisplay(console)

@@ -1,0 +1,112 @@
+"""What a person sees in a terminal: log lines, a live bar for the step that runs, and the table of `al status`."""
+
+import logging
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from al_driver.jobs.batch import Progress as TaskProgress
+from al_driver.workflow.check import Report
+
+
+class LiveDisplay:
+    """A bar for the step that runs, in a terminal; nothing where stdout goes to a file."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._enabled = console.is_terminal
+
+    def show(self, step: str, progress: TaskProgress) -> None:
+        """Draw how far a step is."""
+        if not self._enabled:
+            return
+        counts = f"{progress.running} running" + (f", {progress.failed} failed" if progress.failed else "")
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task(step, counts=counts)
+        completed = progress.done + progress.failed
+        self._bar.update(self._task, description=step, total=progress.total, completed=completed, counts=counts)
+
+    def done(self) -> None:
+        """Take the bar away."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._bar.stop()
+            self._task = None
+
+
+def log_to(console: Console) -> None:
+    """Print the package's log lines, one a step and a state change."""
+    handler = RichHandler(
+        console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", highlighter=None
+    )
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("al_driver")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def status_table(state: dict[str, Any]) -> Table:
+    """Return one row an iteration: what was learnt, seen and labelled."""
+    tasks = state["tasks"]
+    title = f"{state['folder']}: {state['state']}"
+    if state["state"] == "running":
+        title += f", {state['step']} ({tasks['done']} of {tasks['total']} tasks, {tasks['running']} running)"
+    table = Table(title=title, caption=_caption(state), title_justify="left", caption_justify="left")
+    for heading in ("iteration", "energy RMSE\nmeV/atom", "force RMSE\neV/Å", "frames", "accurate", "candidate",
+                    "failed", "selected", "labelled", "rejected"):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for row in [*state["iterations"], {"iteration": "final", "train": state["final"]}]:
+        if any(row.get(step) for step in ("train", "query", "label")):
+            table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    train, query, label = (row.get(step) or {} for step in ("train", "query", "label"))
+    cells = [str(row["iteration"])]
+    cells.append(f"{1e3 * train['energy_rmse']:.2f}" if train else "")
+    cells.append(f"{train['force_rmse']:.4f}" if train else "")
+    cells += [str(query.get(key, "")) for key in ("frames", "accurate", "candidate", "failed", "selected")]
+    return cells + [str(label.get(key, "")) for key in ("labelled", "rejected")]
+
+
+def _caption(state: dict[str, Any]) -> str:
+    trained = next((row["train"] for row in state["iterations"] if row["train"]), None)
+    where = "" if trained is None else f"RMSE on {'validation' if trained['on'] == 'valid' else 'training'} data. "
+    if state["error"]:
+        return f"{where}{state['error']}"
+    return f"{where}Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what `al check` found and would do."""
+    for name, content in report.inputs.items():
+        console.rule(name, align="left")
+        console.print(content, markup=False, highlight=False)
+    sections = {"set by the driver": report.set_by_driver, "first tasks": report.plan}
+    for title, lines in sections.items():
+        if lines:
+            console.rule(title, align="left")
+            for line in lines:
+                console.print(line, markup=False, highlight=False)
+    warnings = [problem for problem in report.problems if problem.severity == "warning"]
+    for problem in warnings:
+        console.print(f"warning: {problem}", markup=False, highlight=False)
+    report.raise_errors()
+    console.print("ok" + (f", {len(warnings)} warnings" if warnings else ""))

@@ -1,0 +1,81 @@
+"""``al status``: where a run stands, read from its folder alone, while it runs or after."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from al_driver.errors import ConfigError
+from al_driver.files import read_json
+from al_driver.layout import STEPS, WorkFolder
+from al_driver.workflow.history import History
+from al_driver.workflow.lock import STALE_SECONDS, is_running, read_holder
+from al_driver.workflow.step import Record
+
+NO_TASKS = {"total": 0, "done": 0, "running": 0, "failed": 0}
+
+
+def status(directory: Path | str = ".") -> dict[str, Any]:
+    """Return the state of a work folder; the keys are those of ``al status --json``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not one of `al run` or `al init_bulk`.
+    """
+    folder = _find(Path(directory))
+    history = History(folder.history).read()
+    running = is_held(folder.lock)
+    state = history["state"]
+    if running:
+        state = "running"
+    elif state == "running":
+        state = "stopped"  # the driver was killed before it could say so
+    iterations = [_iteration(folder, index) for index in folder.iterations()]
+    progress = read_json(folder.progress) if folder.progress.exists() else {}
+    return {
+        "folder": str(folder.root),
+        "state": state,
+        "iteration": max(folder.iterations(), default=0),
+        "step": history.get("step", ""),
+        "tasks": NO_TASKS | {key: progress[key] for key in NO_TASKS if progress.get("step") == history.get("step")},
+        "iterations": iterations,
+        "final": _result(folder.final),
+        "error": history["error"],
+        "verdict": history["verdict"] or {"state": "open", "reason": "the run has not ended"},
+    }
+
+
+def is_held(lock: Path) -> bool:
+    """Say whether a living driver holds a folder; a lock of another host counts while its file is fresh."""
+    holder = read_holder(lock)
+    if holder is None:
+        return False
+    if holder.host == socket.gethostname():
+        return is_running(holder.pid, holder.started)
+    return time.time() - lock.stat().st_mtime < STALE_SECONDS
+
+
+def _find(directory: Path) -> WorkFolder:
+    """Return the work folder: the one given, or the only one just below it."""
+    candidates = [directory, *sorted(path for path in directory.glob("*") if path.is_dir())]
+    found = [path for path in candidates if History(path / WorkFolder(path).history.name).path.exists()]
+    if directory in found:
+        return WorkFolder(directory)
+    if len(found) == 1:
+        return WorkFolder(found[0])
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise ConfigError(f"{directory} holds several work folders: {names}.\n  Name one: al status {found[0]}")
+    raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: it has no history.json.")
+
+
+def _iteration(folder: WorkFolder, index: int) -> dict[str, Any]:
+    """Return what is known of one iteration; None stands for a step that is not finished."""
+    results = {name: _result(folder.step(index, name)) for name in STEPS}
+    return results | {"iteration": index}
+
+
+def _result(folder: Path) -> dict[str, Any] | None:
+    record = Record.read(folder)
+    return record.result if record else None

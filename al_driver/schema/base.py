@@ -1,9 +1,10 @@
 """What every parameter class shares: frozen, strict, with paths relative to the file that names them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
 
 from al_driver.files import hash_path
 
@@ -14,14 +15,39 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class CrossError(ValueError):
+    """What does not fit together, found by a validator that sees several keys: pairs of location and message."""
+
+    def __init__(self, found: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        self.found = tuple(found)
+        super().__init__("; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in found))
+
+
+def as_list(value: Any) -> Any:
+    """Let a scalar stand for a list of one."""
+    return value if isinstance(value, (list, tuple, dict)) or value is None else [value]
+
+
+def _check_text(value: Any) -> Any:
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise ValueError(f"needs a path; found {value!r}")
+    return value
+
+
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     """Make a path absolute, from the folder of the JSON file it stands in."""
     base = (info.context or {}).get("base", Path.cwd())
-    return Path(base, path.expanduser()).absolute()
+    try:
+        return Path(base, path.expanduser()).absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{str(path)!r}: the home folder of that user is not known") from error
 
 
-UserPath = Annotated[Path, AfterValidator(_resolve)]
+UserPath = Annotated[Path, BeforeValidator(_check_text, json_schema_input_type=Path), AfterValidator(_resolve)]
 """A path as a user writes it: ``~`` is expanded, a relative one starts at the JSON file's folder."""
+
+Name = Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+"""A name that fits into tables and file names: letters, digits and ``_ . + -``."""
 
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]

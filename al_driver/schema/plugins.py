@@ -51,7 +51,9 @@ def find_plugins(base: type[Kind], package: str, tag: str) -> tuple[type[Kind], 
 
 
 def union_of(kinds: tuple[type[Params], ...], tag: str) -> Any:
-    """Return the discriminated union of plugins, for use as a field's type."""
+    """Return the discriminated union of plugins, for use as a field's type; a single one stands for itself."""
+    if len(kinds) == 1:
+        return kinds[0]
     return Annotated[functools.reduce(operator.or_, kinds), Field(discriminator=tag)]
 
 

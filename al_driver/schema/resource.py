@@ -1,22 +1,23 @@
 """resource.json: how the tasks of each role are run. Nothing here changes what is calculated."""
 
 import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from al_driver.schema.base import Fraction, NonNegativeInt, Params, PositiveFloat, PositiveInt
+from al_driver.schema.base import Fraction, NonNegativeInt, Params, PositiveFloat, PositiveInt, as_list
 from al_driver.units import Unit
 
 Role = Literal["train", "explore", "query", "label"]
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+Minutes = Annotated[PositiveFloat, Unit("min")]
 
 
 def _check_command(command: str) -> str:
-    if not shlex.split(command):
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"cannot be split into words ({str(error).lower()}); found {command!r}") from error
+    if not words:
         raise ValueError("a command needs at least the name of a program")
     return command
 
@@ -30,7 +31,7 @@ class Profile(Params):
     """Tasks side by side on this machine."""
     command: Annotated[str, AfterValidator(_check_command)] | None = None
     """The program with its launcher, e.g. ``mpirun -np 4 pw.x``; split as a shell would, run without one."""
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default={})
     """Environment variables of the tasks; a role's are added to the default's."""
     modules: tuple[str, ...] = ()
     """Environment modules, loaded in the task's own shell."""
@@ -39,8 +40,8 @@ class Profile(Params):
     setup: tuple[str, ...] = ()
     """Shell lines that run in the task's own shell before the command."""
     timeout_min: Annotated[
-        tuple[Annotated[PositiveFloat, Unit("min")], ...] | None,
-        BeforeValidator(_as_list, json_schema_input_type=PositiveFloat | list[PositiveFloat] | None),
+        tuple[Minutes, ...] | None,
+        BeforeValidator(as_list, json_schema_input_type=Minutes | list[Minutes] | None),
         Field(min_length=1),
     ] = None
     """Longest time a task may take; a list gives each retry more."""
@@ -90,5 +91,3 @@ class Resources(Params):
         merged |= {field: getattr(own, field) for field in own.model_fields_set}
         merged["env"] = self.default.env | own.env
         return Profile.model_construct(**(Profile().model_dump() | merged))
-
-

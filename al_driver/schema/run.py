@@ -5,13 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from al_driver.engines import AnyEngine
 from al_driver.engines.base import Engine
-from al_driver.explorers import AnyExplorer
 from al_driver.query.params import QueryParams
 from al_driver.schema.base import Int, Params, UserPath
 from al_driver.schema.elements import TypeMap
-from al_driver.trainers import AnyTrainer
+from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer
 
 
 class DataSource(Params):
@@ -55,7 +53,7 @@ class RunParams(Params):
     """Labelled frames the first models learn from."""
     valid_data: tuple[Source, ...] = ()
     """Labelled frames that are never trained on."""
-    engines: dict[str, AnyEngine] = {}
+    engines: dict[str, AnyEngine] = Field(default={})
     """Engines with a name, for several uses."""
     train: AnyTrainer
     """How models are made."""

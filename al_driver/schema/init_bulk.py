@@ -1,0 +1,85 @@
+"""param.json of ``al init_bulk``: first structures and their labels.
+
+Each stage takes every output of the one before: supercell, scale, perturb, label.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from al_driver.engines.base import Engine
+from al_driver.schema.base import CrossError, Fraction, Int, Name, Params, PositiveFloat, UserPath, as_list
+from al_driver.schema.elements import TypeMap
+from al_driver.schema.nouns import AnyEngine
+from al_driver.schema.suggest import nearest
+from al_driver.structures.perturb import Perturb
+from al_driver.structures.supercell import Supercell
+
+
+class InitStructure(Params):
+    """An entry of ``structures``, and what is made of it."""
+
+    path: UserPath
+    """A structure file, or a glob; every frame of every file is taken."""
+    name: Name | None = None
+    """How messages and tables call this entry; the file's name otherwise."""
+    supercell: Supercell = (1, 1, 1)
+    """Repeats along the three cell vectors, or a 3×3 matrix."""
+    scale: Annotated[
+        tuple[PositiveFloat, ...],
+        BeforeValidator(as_list, json_schema_input_type=PositiveFloat | list[PositiveFloat]),
+        Field(min_length=1),
+    ] = (1.0,)
+    """Factors of the cell vectors; each makes a structure."""
+    perturb: Perturb | None = None
+    """Strained and rattled copies; none when left out."""
+
+    def expected_counts(self, n_frames: int) -> dict[str, int]:
+        """Return how many structures each stage gives, from the number of frames that are read."""
+        scaled = n_frames * len(self.scale)
+        counts = {"read": n_frames, "supercell": n_frames, "scale": scaled}
+        return counts | {"perturb": scaled * (self.perturb.copies if self.perturb else 1)}
+
+
+def _as_structure(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class InitBulkParams(Params):
+    """First structures, and a first labelled dataset."""
+
+    schema_: Annotated[str | None, Field(alias="$schema")] = None
+    """Where editors find the JSON Schema of this file."""
+    seed: Int
+    """Every random draw follows from it."""
+    work_dir: UserPath = Field(default=Path("init"), validate_default=True)
+    """Where the result lies."""
+    type_map: TypeMap
+    """Elements, in the order in which models number them."""
+    engines: dict[Name, AnyEngine] = Field(default={})
+    """Engines with a name, for several uses."""
+    label: Literal[False] | str | AnyEngine
+    """The reference: a name from ``engines``, or an engine; false makes structures only."""
+    structures: Annotated[
+        tuple[
+            Annotated[InitStructure, BeforeValidator(_as_structure, json_schema_input_type=str | InitStructure)], ...
+        ],
+        Field(min_length=1),
+    ]
+    """Where to start from."""
+    valid_fraction: Annotated[Fraction, Field(lt=1)] = 0.1
+    """Share of the labelled frames that is kept for validation."""
+
+    @model_validator(mode="after")
+    def _check_across(self) -> "InitBulkParams":
+        if isinstance(self.label, str) and self.label not in self.engines:
+            raise CrossError([(("label",), f"no engine is called {self.label!r}{nearest(self.label, self.engines)}")])
+        return self
+
+    @property
+    def label_engine(self) -> Engine | None:
+        """The reference, or None when structures only are made."""
+        if isinstance(self.label, str):
+            return self.engines[self.label]
+        return self.label or None

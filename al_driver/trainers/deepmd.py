@@ -1,0 +1,179 @@
+"""Deep Potential models, trained by DeePMD-kit's PyTorch backend.
+
+The user's own input (or a preset) stays what it is; the driver sets data, seeds and names in it, and steps and
+learning rate only where asked. One process a member trains, freezes, compresses and evaluates
+(`al_driver/tasks/deepmd_train.py`), since importing DeePMD-kit costs more than a short training.
+Energies eV/atom, forces eV/Å.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from al_driver.errors import ConfigError, EngineError, Problem
+from al_driver.files import read_json, write_json
+from al_driver.layout import EVALUATION_FILE
+from al_driver.schema.base import Bool, Params, PositiveFloat, PositiveInt, UserPath
+from al_driver.trainers.base import Phase, Trainer, Training
+from al_driver.trainers.deepmd_check import find_contradictions, find_schema_errors
+from al_driver.trainers.deepmd_input import (
+    SET_BY_DRIVER,
+    fill_in,
+    read_input,
+    read_preset,
+    relative_path,
+    set_schedule,
+)
+from al_driver.trainers.deepmd_program import python_command
+from al_driver.units import Unit
+
+INPUT_FILE = "input.json"
+SPEC_FILE = "train.json"
+DIAGNOSIS_FILE = "diagnosis.json"
+PROGRAM = Path(__file__).parents[1] / "tasks" / "deepmd_train.py"
+
+
+class Steps(Params):
+    """Training steps of each phase; the input's own number where left out."""
+
+    first: PositiveInt | None = None
+    """The first training of a run."""
+    next: PositiveInt | None = None
+    """Trainings of later iterations, from scratch; a warm start has its own number."""
+    final: PositiveInt | None = None
+    """The training of the model to use, always from scratch."""
+
+
+class WarmStart(Params):
+    """Later trainings continue each member from its own weights of the iteration before."""
+
+    steps: PositiveInt
+    """Training steps of an iteration that starts warm; takes the place of ``steps.next``."""
+    start_lr: Annotated[PositiveFloat, Unit("1")]
+    """Learning rate to start from; the input's own is for random weights."""
+
+
+class DeepmdTrainer(Trainer):
+    """Training with DeePMD-kit (PyTorch). Energies eV/atom, forces eV/Å."""
+
+    default_command: ClassVar[str] = "dp"
+    model_name: ClassVar[str] = "frozen_model.pth"
+
+    trainer: Literal["deepmd"]
+    input: UserPath | dict[str, Any] | None = None
+    """The user's own input of ``dp train``: a JSON file, or the object itself."""
+    preset: Literal["small", "standard"] | None = None
+    """A built-in input. small: a demo's net, minutes on a laptop; standard: for production."""
+    steps: Steps = Steps()
+    """Training steps of each phase."""
+    warm_start: Literal[False] | WarmStart = False
+    """How later iterations continue from the models before; the final training starts from scratch."""
+    compress: Bool = False
+    """Tabulate the embedding nets of the frozen model: quicker MD, the same numbers to about 1e-6."""
+
+    @model_validator(mode="after")
+    def _check_one(self) -> "DeepmdTrainer":
+        if (self.input is None) == (self.preset is None):
+            raise ValueError("needs either `input` or `preset`")
+        return self
+
+    def write_inputs(self, training: Training, directory: Path) -> None:
+        parent = None
+        if self._is_warm(training.phase):
+            if training.parent is None:
+                raise ConfigError("a warm start needs the model of the iteration before, and there is none.")
+            parent = relative_path(training.parent, directory)
+        if not training.systems:
+            raise ConfigError("there is no training data; list labelled frames under `init_data`.")
+        write_json(directory / INPUT_FILE, fill_in(self._phase_input(training.phase), training, directory))
+        spec = {"phase": training.phase, "seed": training.seed, "parent": parent, "compress": self.compress}
+        write_json(directory / SPEC_FILE, spec)
+
+    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
+        return python_command(launcher, PROGRAM)
+
+    def verify(self, directory: Path) -> None:
+        if (directory / DIAGNOSIS_FILE).exists():
+            failure = read_json(directory / DIAGNOSIS_FILE)
+            raise EngineError(failure["reason"], directory, failure["detail"])
+        if not (directory / EVALUATION_FILE).exists():
+            raise EngineError("engine_error", directory, f"training did not end: {_last_words(directory, self)}")
+        evaluation = read_json(directory / EVALUATION_FILE)
+        for name in ("energy_rmse", "force_rmse"):
+            if not math.isfinite(evaluation[name]):
+                raise EngineError("not_finite", directory, f"{name} of the member is {evaluation[name]}")
+        model = directory / self.model_name
+        if not model.is_file() or model.stat().st_size == 0:
+            raise EngineError("engine_error", directory, f"{self.model_name} is missing or empty")
+
+    def warm_starts(self) -> bool:
+        return self.warm_start is not False
+
+    def phase_identity(self, phase: Phase) -> dict[str, Any]:
+        return {
+            "trainer": self.trainer,
+            "input": self._phase_input(phase),
+            "warm_start": self._is_warm(phase),
+            "compress": self.compress,
+        }
+
+    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
+        try:
+            config = self._read()
+        except ConfigError as error:
+            yield from error.problems
+            return
+        phases: tuple[Phase, ...] = ("first", "next", "final")
+        needs_steps = any(self._phase_steps(phase) is None for phase in phases)
+        findings = list(find_contradictions(config, type_map, needs_steps))
+        findings += find_schema_errors(config, type_map) if not findings else []
+        for key, message in findings:
+            yield self._problem(key, message)
+        stop_lr = config.get("learning_rate", {}).get("stop_lr")
+        if self.warm_start and isinstance(stop_lr, (int, float)) and stop_lr >= self.warm_start.start_lr:
+            message = f"{self.warm_start.start_lr:g} is not above the input's learning_rate.stop_lr, {stop_lr:g}"
+            yield Problem(message, key="warm_start.start_lr")
+
+    def set_by_driver(self) -> tuple[str, ...]:
+        phases: tuple[Phase, ...] = ("first", "next", "final")
+        asked = {phase: steps for phase in phases if (steps := self._phase_steps(phase)) is not None}
+        lines = list(SET_BY_DRIVER)
+        if asked:
+            numbers = ", ".join(f"{phase} {steps}" for phase, steps in asked.items())
+            lines.append(f"training.numb_steps: {numbers}; learning_rate.decay_steps and warmup_steps in proportion")
+        if self.warm_start:
+            lines.append(f"learning_rate.start_lr: {self.warm_start.start_lr:g} in a warm start")
+            lines.append("model.descriptor.sel: where it is auto, the parent's in a warm start")
+        return tuple(lines)
+
+    def _is_warm(self, phase: Phase) -> bool:
+        return phase == "next" and self.warm_starts()
+
+    def _phase_steps(self, phase: Phase) -> int | None:
+        if self.warm_start and self._is_warm(phase):
+            return self.warm_start.steps
+        return {"first": self.steps.first, "next": self.steps.next, "final": self.steps.final}[phase]
+
+    def _phase_input(self, phase: Phase) -> dict[str, Any]:
+        """Return what decides a training of this phase, besides data and seed."""
+        start_lr = self.warm_start.start_lr if self.warm_start and self._is_warm(phase) else None
+        return set_schedule(self._read(), self._phase_steps(phase), start_lr)
+
+    def _read(self) -> dict[str, Any]:
+        return read_preset(self.preset) if self.preset else read_input(self.input or {})
+
+    def _problem(self, key: str, message: str) -> Problem:
+        if isinstance(self.input, Path):
+            return Problem(message, key=key, file=self.input)
+        return Problem(message, key=f"input.{key}".rstrip(".") if self.input else f"preset.{key}".rstrip("."))
+
+
+def _last_words(directory: Path, trainer: Trainer) -> str:
+    """Return the last line the program printed."""
+    output = directory / trainer.output_name
+    lines = output.read_text(errors="replace").split("\n") if output.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else "it printed nothing"

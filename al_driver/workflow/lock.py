@@ -4,6 +4,7 @@
 pid and start time decide whether it does; on another host the counter decides, by the observer's own clock.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -116,7 +117,8 @@ class FolderLock:
             return
         moved = read_holder(aside)
         if holder is not None and moved is not None and not holder.is_same_driver(moved):
-            os.link(aside, self.path)  # a third driver was quicker: give its lock back
+            with contextlib.suppress(FileExistsError):  # a fourth has it; the third sees that at its next beat
+                os.link(aside, self.path)  # a third driver was quicker: give its lock back
         aside.unlink()
 
     def _is_alive(self, holder: Holder) -> bool:

@@ -1,0 +1,122 @@
+"""One driver a folder: what holds, what is stale, and who wins."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from al_driver.errors import FolderLocked
+from al_driver.workflow import lock as lock_module
+from al_driver.workflow.lock import FolderLock, read_holder
+
+
+def write_lock(path: Path, **changes: object) -> None:
+    me = psutil.Process()
+    holder = {
+        "host": socket.gethostname(),
+        "pid": me.pid,
+        "started": me.create_time(),
+        "slurm_job_id": None,
+        "counter": 0,
+    }
+    path.write_text(json.dumps(holder | changes))
+
+
+def test_second_driver_is_refused_and_told_who_holds(tmp_path: Path) -> None:
+    path = tmp_path / "al.lock"
+    with FolderLock(path), pytest.raises(FolderLocked) as refused, FolderLock(path):
+        pass
+    assert f"process {os.getpid()} on {socket.gethostname()}" in str(refused.value)
+    assert refused.value.exit_code == 5
+    assert not path.exists()
+
+
+def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "al.lock"
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    write_lock(path, pid=child.pid)
+    with FolderLock(path):
+        assert read_holder(path).pid == os.getpid()  # type: ignore[union-attr]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reused_pid_is_not_the_driver(tmp_path: Path) -> None:
+    path = tmp_path / "al.lock"
+    write_lock(path, started=psutil.Process().create_time() - 3600)
+    with FolderLock(path):
+        assert abs(read_holder(path).started - psutil.Process().create_time()) < 1  # type: ignore[union-attr]
+
+
+def test_damaged_lock_is_stale(tmp_path: Path) -> None:
+    path = tmp_path / "al.lock"
+    path.write_text('{"host": "x", "pi')
+    with FolderLock(path):
+        assert read_holder(path) is not None
+
+
+def test_lock_of_another_host_is_stale_when_its_counter_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "STALE_SECONDS", 0.5)
+    path = tmp_path / "al.lock"
+    write_lock(path, host="elsewhere")
+    said: list[str] = []
+    with FolderLock(path, said.append):
+        assert read_holder(path).host == socket.gethostname()  # type: ignore[union-attr]
+    assert "elsewhere" in said[0]
+
+
+def test_lock_of_another_host_holds_while_its_counter_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "STALE_SECONDS", 5.0)
+    path = tmp_path / "al.lock"
+    write_lock(path, host="elsewhere")
+    timer = threading.Timer(0.3, lambda: write_lock(path, host="elsewhere", counter=1))
+    timer.start()
+    with pytest.raises(FolderLocked, match="elsewhere"), FolderLock(path):
+        pass
+    assert read_holder(path).counter == 1  # type: ignore[union-attr]
+
+
+def test_heartbeat_counts_and_notices_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.05)
+    path = tmp_path / "al.lock"
+    with FolderLock(path) as lock:
+        while read_holder(path).counter < 2:  # type: ignore[union-attr]
+            lock.check_held()
+        write_lock(path, host="elsewhere")
+        assert lock.lost.wait(5)
+        with pytest.raises(FolderLocked, match="was taken by another driver"):
+            lock.check_held()
+    assert read_holder(path).host == "elsewhere"  # type: ignore[union-attr]
+
+
+def _try_lock(path: Path, barrier: "multiprocessing.synchronize.Barrier", won: "multiprocessing.Queue[int]") -> None:
+    barrier.wait()
+    try:
+        with FolderLock(path):
+            won.put(os.getpid())
+            barrier.wait()
+    except FolderLocked:
+        barrier.wait()
+
+
+def test_of_many_drivers_that_meet_a_stale_lock_one_wins(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for round_ in range(5):
+        path = tmp_path / f"al{round_}.lock"
+        write_lock(path, pid=2**22 - 1)
+        barrier, won = context.Barrier(6), context.Queue()
+        drivers = [context.Process(target=_try_lock, args=(path, barrier, won)) for _ in range(6)]
+        for driver in drivers:
+            driver.start()
+        for driver in drivers:
+            driver.join(20)
+        assert won.qsize() == 1

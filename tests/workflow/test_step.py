@@ -1,0 +1,134 @@
+"""Steps: markers, fingerprints, and what a changed input says."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from al_driver.errors import ConfigError, StateMismatch
+from al_driver.files import read_json
+from al_driver.layout import WorkFolder
+from al_driver.workflow.history import History, parse_redo, set_aside_from
+from al_driver.workflow.step import Record, Step, describe_changes, run_step
+
+
+def make_step(folder: Path, **inputs: Any) -> Step:
+    return Step("0/train", folder / "train", {"steps": 100, "input": {"sha256": "a"}} | inputs, ("before",))
+
+
+class Work:
+    def __init__(self, step: Step) -> None:
+        self.step, self.calls = step, 0
+
+    def __call__(self) -> dict[str, Any]:
+        self.calls += 1
+        (self.step.folder / "model").write_text("weights")
+        return {"force_rmse": 0.1}
+
+
+def test_a_finished_step_is_not_done_again(tmp_path: Path) -> None:
+    step = make_step(tmp_path)
+    work = Work(step)
+    first = run_step(step, work, ["model"])
+    assert run_step(step, work, ["model"]) == first == Record.read(step.folder)
+    assert work.calls == 1
+    assert first.result == {"force_rmse": 0.1}
+
+
+def test_a_step_killed_before_its_marker_runs_again(tmp_path: Path) -> None:
+    step = make_step(tmp_path)
+
+    def killed() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step(step, killed, ["model"])
+    assert Record.read(step.folder) is None
+    run_step(step, Work(step), ["model"])
+    assert Record.read(step.folder) is not None
+
+
+def test_a_lost_output_makes_the_step_run_again(tmp_path: Path) -> None:
+    step = make_step(tmp_path)
+    work = Work(step)
+    run_step(step, work, ["model"])
+    (step.folder / "model").unlink()
+    run_step(step, work, ["model"])
+    assert work.calls == 2
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_changed_input_stops_and_says_what_changed(tmp_path: Path, finished: bool) -> None:
+    step = make_step(tmp_path)
+    run_step(step, Work(step), ["model"])
+    if not finished:
+        (step.folder / "step.json").unlink()
+    with pytest.raises(StateMismatch) as stopped:
+        run_step(make_step(tmp_path, steps=200, input={"sha256": "b"}), Work(step), ["model"])
+    message = str(stopped.value)
+    assert "steps: 100 → 200" in message
+    assert "input (another content)" in message
+    assert "--redo 0/train" in message
+    assert "--accept-from K" in message
+    assert len(message.splitlines()) <= 3
+    assert (step.folder / "model").read_text() == "weights"
+
+
+def test_an_accepted_step_keeps_its_recorded_fingerprint(tmp_path: Path) -> None:
+    old = run_step(make_step(tmp_path), Work(make_step(tmp_path)), ["model"])
+    new = run_step(make_step(tmp_path, steps=200), Work(make_step(tmp_path)), ["model"], accepted=True)
+    assert new == old
+
+
+def test_fingerprints_are_chained(tmp_path: Path) -> None:
+    step = make_step(tmp_path)
+    other = Step(step.name, step.folder, step.inputs, ("another",))
+    assert step.fingerprint != other.fingerprint
+    assert Step(step.name, tmp_path / "moved", step.inputs, step.after).fingerprint == step.fingerprint
+
+
+def test_a_damaged_marker_is_named(tmp_path: Path) -> None:
+    step = make_step(tmp_path)
+    run_step(step, Work(step), ["model"])
+    (step.folder / "step.json").write_text("{")
+    with pytest.raises(StateMismatch, match=r"step\.json is damaged"):
+        run_step(step, Work(step), ["model"])
+
+
+def test_changes_are_listed_by_key() -> None:
+    old = {"jobs": [{"n_steps": 10}], "kept": 1, "gone": True}
+    new = {"jobs": [{"n_steps": 20}], "kept": 1, "added": [1]}
+    assert list(describe_changes(old, new)) == [
+        "added: nothing → [1]", "gone: True → nothing", "jobs[0].n_steps: 10 → 20",
+    ]  # fmt: skip
+
+
+def test_redo_sets_aside_this_step_and_all_later_ones(tmp_path: Path) -> None:
+    folder = WorkFolder(tmp_path)
+    for iteration in (0, 1, 2):
+        for name in ("train", "explore", "query", "label"):
+            folder.step(iteration, name).mkdir(parents=True)
+    folder.final.mkdir()
+    set_aside_from(folder, 1, "query")
+    assert sorted(path.name for path in (tmp_path / "iter.0001").iterdir()) == [
+        "explore", "label.bak.1", "query.bak.1", "train",
+    ]  # fmt: skip
+    assert (tmp_path / "iter.0002.bak.1" / "label").is_dir()
+    assert (tmp_path / "final.bak.1").is_dir()
+    assert folder.iterations() == [0, 1]
+    set_aside_from(folder, 0)
+    assert folder.iterations() == []
+
+
+@pytest.mark.parametrize("text", ["train", "1", "1/", "x/train", "1/fly", "-1/train"])
+def test_a_malformed_redo_says_the_form(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected K/STEP"):
+        parse_redo(text)
+
+
+def test_history_keeps_events_and_keys(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.json")
+    history.add("started", state="running")
+    history.add("accept-from 2", accepted_below=2)
+    assert history.accepted_below == 2
+    assert [event["event"] for event in read_json(history.path)["events"]] == ["started", "accept-from 2"]

@@ -1,0 +1,251 @@
+"""Which candidates are labelled: caps, budgets, and the order in which candidates stand in line.
+
+Every candidate gets a rank that depends only on the seed, its trajectory and its step, or on its score; the first in
+line are taken. So the choice depends neither on the order of tasks nor on the blocks they are read in, and only the
+head of each line is kept: memory does not grow with the number of frames.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from al_driver.data.frames import frame_key, sort_by_type
+from al_driver.query.window import CANDIDATE, FAILED, Scored
+
+Entries = NDArray[np.void]
+"""Frames in line: rank (small is first), task (index), step, score, mark (where frames.csv says if it is selected)."""
+ENTRY = np.dtype([("rank", "f8"), ("task", "i8"), ("step", "i8"), ("score", "f8"), ("mark", "i8")])
+LINE_LENGTH = 10_000
+"""So many frames are kept in a line, or twice the cap if that is more: enough to pass over some."""
+LARGEST_BATCH = 256
+
+
+class Line:
+    """The first of the frames added, by rank, then task, then step; no more than ``length`` are kept."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._parts = [np.empty(0, dtype=ENTRY)]
+        self._n_waiting = 0
+
+    def add(self, entries: Entries) -> None:
+        """Put frames into the line."""
+        self._parts.append(entries)
+        self._n_waiting += len(entries)
+        if self._n_waiting > self._length:
+            self.ranked()
+
+    def ranked(self) -> Entries:
+        """Return the line in its order."""
+        entries = np.concatenate(self._parts)
+        order = np.lexsort((entries["step"], entries["task"], entries["rank"]))[: self._length]
+        self._parts, self._n_waiting = [entries[order]], 0
+        return self._parts[0]
+
+
+class Census:
+    """What was seen of one structure.
+
+    Attributes
+    ----------
+    cap
+        The most frames of it that may be selected.
+    counts
+        Accurate, candidate and failed frames.
+    candidates
+        Those to choose from.
+    soundest
+        Failed frames that could be labelled if there were nothing better, lowest score first.
+    """
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.counts = np.zeros(3, dtype=np.int64)
+        self.candidates = Line(max(LINE_LENGTH, 2 * cap))
+        self.soundest = Line(max(LINE_LENGTH, 2 * cap))
+
+    @property
+    def bad_fraction(self) -> Fraction:
+        """Share of candidate and failed frames."""
+        frames = int(self.counts.sum())
+        return Fraction(int(self.counts[CANDIDATE] + self.counts[FAILED]), frames) if frames else Fraction(0)
+
+    def add(self, scored: Scored, task: int, marks: NDArray[np.int64], rng: np.random.Generator | None) -> None:
+        """Count frames of one trajectory, and put them in line.
+
+        Parameters
+        ----------
+        marks
+            Where frames.csv says of each whether it is selected, shape (n,).
+        rng
+            Draws the ranks of candidates; None for the largest score first.
+        """
+        self.counts += np.bincount(scored.classes, minlength=3)
+        is_candidate = scored.classes == CANDIDATE
+        score = scored.score[is_candidate]
+        rank = -score if rng is None else rng.random(len(score))
+        self.candidates.add(_make_entries(scored, is_candidate, rank, task, marks))
+        if not self.counts[:FAILED].any():
+            is_sound = (scored.classes == FAILED) & scored.sound
+            self.soundest.add(_make_entries(scored, is_sound, scored.score[is_sound], task, marks))
+
+
+def _make_entries(
+    scored: Scored, which: NDArray[np.bool_], rank: NDArray[np.float64], task: int, marks: NDArray[np.int64]
+) -> Entries:
+    entries = np.empty(len(rank), dtype=ENTRY)
+    entries["rank"], entries["task"] = rank, task
+    entries["step"], entries["score"], entries["mark"] = scored.rows.step[which], scored.score[which], marks[which]
+    return entries
+
+
+def share_out(budget: int | None, weights: Sequence[Fraction], most: Sequence[int]) -> list[int]:
+    """Share a budget in proportion to weights, none above its own limit, by the largest remainder.
+
+    What a limit leaves over goes to the others; of equal remainders the first is served. The numbers are exact.
+
+    >>> share_out(10, [Fraction(3, 4), Fraction(1, 4)], [20, 20])
+    [8, 2]
+    >>> share_out(10, [Fraction(3, 4), Fraction(1, 4)], [4, 20])
+    [4, 6]
+    """
+    if budget is None or budget >= sum(most):
+        return list(most)
+    shares = [0] * len(most)
+    active = [i for i, limit in enumerate(most) if limit > 0 and weights[i] > 0]
+    while active:
+        total = sum(weights[i] for i in active)
+        ideal = {i: budget * weights[i] / total for i in active}
+        full = [i for i in active if ideal[i] >= most[i]]
+        if not full:
+            break
+        for i in full:
+            shares[i] = most[i]
+            budget -= most[i]
+            active.remove(i)
+    if active:
+        for i in active:
+            shares[i] = int(ideal[i])
+        left = budget - sum(shares[i] for i in active)
+        for i in sorted(active, key=lambda i: shares[i] - ideal[i])[:left]:
+            shares[i] += 1
+    return shares
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A frame that will be labelled."""
+
+    structure: str
+    task: int
+    step: int
+    score: float
+    mark: int
+    atoms: Atoms
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The selected frames: the one list that is written and labelled."""
+
+    frames: tuple[Selected, ...]
+    """In the order of structures, then tasks, then steps."""
+    fallback: bool
+    """All frames had failed; these are the soundest."""
+    skipped: dict[str, int]
+    """Frames passed over: ``labelled``, ``equal``, ``too_close``, ``no_coordinates``."""
+
+
+ReadFrames = Callable[[int, set[int]], Iterator[tuple[int, Atoms]]]
+"""Yields steps and frames of a task."""
+
+
+class Chooser:
+    """Takes frames from the head of each line; passes over those that must not be labelled."""
+
+    def __init__(
+        self,
+        read_frames: ReadFrames,
+        is_too_close: Callable[[Atoms], bool],
+        type_map: Sequence[str],
+        labelled: set[str],
+    ) -> None:
+        self._read_frames = read_frames
+        self._is_too_close = is_too_close
+        self._type_map = type_map
+        self._labelled = labelled
+        self._chosen: set[str] = set()
+        self.skipped: Counter[str] = Counter()
+
+    def choose(self, structure: str, line: Entries, n_frames: int) -> list[Selected]:
+        """Take the first ``n_frames`` of a line that may be labelled; return them by task and step."""
+        taken: list[Selected] = []
+        start, size = 0, n_frames
+        while len(taken) < n_frames and start < len(line):
+            batch = line[start : start + size]
+            start += size
+            size = min(LARGEST_BATCH, 2 * size)
+            for entry, atoms in self._read(batch):
+                if len(taken) == n_frames:
+                    break
+                reason = self._why_not(atoms)
+                if reason or atoms is None:
+                    self.skipped[reason] += 1
+                    continue
+                task, step, mark = (int(entry[name]) for name in ("task", "step", "mark"))
+                taken.append(Selected(structure, task, step, float(entry["score"]), mark, atoms))
+        return sorted(taken, key=lambda frame: (frame.task, frame.step))
+
+    def _read(self, batch: Entries) -> Iterator[tuple[Any, Atoms | None]]:
+        """Yield each frame in its order; each file is read once."""
+        found: dict[tuple[int, int], Atoms] = {}
+        for task in np.unique(batch["task"]):
+            steps = {int(step) for step in batch["step"][batch["task"] == task]}
+            found |= {(int(task), step): atoms for step, atoms in self._read_frames(int(task), steps)}
+        for entry in batch:
+            yield entry, found.get((int(entry["task"]), int(entry["step"])))
+
+    def _why_not(self, atoms: Atoms | None) -> str:
+        """Return why a frame must not be labelled; empty if it may, which then counts as chosen."""
+        if atoms is None:
+            return "no_coordinates"
+        if self._is_too_close(atoms):
+            return "too_close"
+        key = frame_key(sort_by_type(atoms, self._type_map))
+        if key in self._labelled:
+            return "labelled"
+        if key in self._chosen:
+            return "equal"
+        self._chosen.add(key)
+        return ""
+
+
+def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Chooser) -> Choice:
+    """Choose the frames of an iteration.
+
+    A structure's share of the budget is in proportion to its fraction of candidate and failed frames, whatever the
+    number of its frames. If every frame of the iteration failed, those of lowest finite score are chosen.
+
+    Parameters
+    ----------
+    census
+        What was seen of each structure, by name, in the order of the entries.
+    budget
+        The most frames in all; None for no limit.
+    """
+    fallback = all(not seen.counts[:FAILED].any() for seen in census.values())
+    lines = {name: (seen.soundest if fallback else seen.candidates).ranked() for name, seen in census.items()}
+    most = [min(seen.cap, len(line)) for seen, line in zip(census.values(), lines.values(), strict=True)]
+    shares = share_out(budget, [seen.bad_fraction for seen in census.values()], most)
+    frames = [
+        frame
+        for (name, line), share in zip(lines.items(), shares, strict=True)
+        for frame in (chooser.choose(name, line, share) if share else ())
+    ]
+    return Choice(tuple(frames), fallback and bool(frames), dict(chooser.skipped))

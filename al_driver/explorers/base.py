@@ -5,10 +5,10 @@ molecular-dynamics task.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from ase import Atoms
 from pydantic import BeforeValidator, Field, model_validator
@@ -162,11 +162,25 @@ class Trajectory:
         return first + (last - first) * min(step / self.job.n_steps, 1.0)
 
 
+class Outcome(TypedDict):
+    """How a trajectory ended."""
+
+    state: Literal["ended", "halted", "crashed"]
+    step: int | None
+    """ended, crashed: the last whole frame; halted: the step at which the guard was met, which is not to be read."""
+    why: str
+    """The guard's name, or what the program said; empty when it ended."""
+
+
 class Explorer(Params):
     """A program that runs molecular dynamics with a committee of models."""
 
     default_command: ClassVar[str]
+    """The program that runs when resource.json names none."""
     output_name: ClassVar[str] = "output"
+    """The file, in the task's folder, that takes the program's stdout and stderr."""
+    deviation_name: ClassVar[str] = "model_devi.out"
+    """The file, in the task's folder, with a row of deviations a frame (see `query.deviation`)."""
 
     structures: Annotated[
         tuple[Annotated[Structure, BeforeValidator(_as_structure, json_schema_input_type=str | Structure)], ...],
@@ -185,27 +199,55 @@ class Explorer(Params):
 
     @abstractmethod
     def write_inputs(
-        self, trajectory: Trajectory, type_map: Sequence[str], models: Sequence[str], directory: Path
+        self,
+        trajectory: Trajectory,
+        type_map: Sequence[str],
+        models: Sequence[str],
+        directory: Path,
+        *,
+        relative_epsilon: float | None = None,
     ) -> None:
-        """Write what the program reads; ``models`` are file names as seen from ``directory``."""
+        """Write what the program reads.
+
+        Parameters
+        ----------
+        models
+            File names as seen from ``directory``; the first drives, the others observe.
+        relative_epsilon
+            Asks for relative force deviations, σ / (|F| + ε); eV/Å.
+        """
 
     @abstractmethod
     def arguments(self) -> tuple[str, ...]:
         """Return what follows the program's name on its command line."""
 
+    @classmethod
     @abstractmethod
-    def verify(self, directory: Path) -> None:
+    def verify(cls, directory: Path) -> None:
         """Accept a trajectory that ended, was halted by a guard, or crashed after it had begun.
 
         Raises
         ------
         EngineError
-            If the dynamics did not begin at all, with what the program said.
+            If the dynamics did not begin at all, with what the program said; or if the program vanished without a
+            word, as one does that somebody killed: that is no physics, and it must run again.
         """
 
+    @classmethod
+    @abstractmethod
+    def outcome(cls, directory: Path) -> Outcome:
+        """Say how a trajectory ended."""
+
+    @classmethod
+    @abstractmethod
+    def read_frames(
+        cls, directory: Path, steps: Collection[int] | None, type_map: Sequence[str]
+    ) -> Iterator[tuple[int, Atoms]]:
+        """Yield step and frame, with the forces of the driving model, of these steps; all of them for None."""
+
+    @abstractmethod
     def check(self, type_map: Sequence[str], relative: bool) -> Iterator[Problem]:
         """Yield what is wrong with the user's files and keys; ``relative``: the query asks for relative deviations."""
-        yield from ()
 
     def set_by_driver(self) -> tuple[str, ...]:
         """Return, in words, what the driver sets in the user's template."""

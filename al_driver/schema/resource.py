@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from al_driver.schema.base import Fraction, NonNegativeInt, Params, PositiveFloat, PositiveInt, as_list
+from al_driver.schema.base import Fraction, NonNegativeInt, Params, PositiveFloat, PositiveInt, UserPath, as_list
 from al_driver.units import Unit
 
 Role = Literal["train", "explore", "query", "label"]
@@ -35,7 +35,7 @@ class Profile(Params):
     """Environment variables of the tasks; a role's are added to the default's."""
     modules: tuple[str, ...] = ()
     """Environment modules, loaded in the task's own shell."""
-    source: tuple[str, ...] = ()
+    source: tuple[UserPath, ...] = ()
     """Files to source in the task's own shell."""
     setup: tuple[str, ...] = ()
     """Shell lines that run in the task's own shell before the command."""

@@ -1,0 +1,152 @@
+"""Attempts on disk: which there are, how they ended, and their publication.
+
+An attempt that failed holds ``failed.json``. A failure is *final* when the physics is to blame, or when the machine was
+to blame too often; everything else is run again.
+"""
+
+import signal
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from al_driver.errors import EngineError, Reason
+from al_driver.files import read_json, write_json
+from al_driver.jobs.task import Task
+from al_driver.layout import FAILED_FILE, RETRIED_FILE, attempt_name, split_attempt
+
+MACHINE_SIGNALS = frozenset(
+    {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+     signal.SIGXCPU, signal.SIGXFSZ, signal.SIGBUS, signal.SIGPWR}
+)  # fmt: skip
+"""Signals that come from outside a program; SIGSEGV, SIGFPE and SIGABRT are its own."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a task."""
+
+    task: Task
+    number: int
+    timeout: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.task.folder.with_name(attempt_name(self.task.name, self.number))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, as far as is known."""
+
+    code: int | None = None
+    """Exit code; negative for a signal, None when nobody saw it."""
+    timed_out: float | None = None
+    """The time limit it ran into, in seconds."""
+    error: str = ""
+    """What kept it from starting, or took its runner away."""
+
+    def machine_detail(self) -> str | None:
+        """Say what the machine did to it; None if it ended by itself."""
+        if self.timed_out is not None:
+            return f"ran longer than {self.timed_out / 60:.4g} min"
+        if self.error:
+            return self.error
+        if self.code is None:
+            return "its end was not seen"
+        number = -self.code if self.code < 0 else self.code - 128  # a launcher or shell reports 128 + signal
+        return f"killed by signal {number}" if number in MACHINE_SIGNALS else None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed, and where the evidence lies."""
+
+    reason: Reason
+    detail: str
+    where: Path
+    """The attempt's folder."""
+    final: bool = True
+    """Not run again within this batch."""
+
+
+def judge(attempt: Attempt, ending: Ending) -> Failure | None:
+    """Publish an attempt whose output is whole, whatever its exit code; otherwise say why it is not."""
+    try:
+        attempt.task.verify(attempt.folder)
+    except EngineError as error:
+        found = Failure(error.reason, error.detail, attempt.folder)
+    except Exception as error:  # a damaged output must not end the run, whatever a parser makes of it
+        found = Failure("engine_error", f"its output cannot be read ({type(error).__name__}: {error})", attempt.folder)
+    else:
+        attempt.folder.rename(attempt.task.folder)
+        return None
+    detail = ending.machine_detail()
+    if detail is None:
+        status = f" (exit status {ending.code})" if ending.code else ""
+        return replace(found, detail=found.detail + status)
+    return Failure("engine_error" if ending.timed_out is None else "timeout", detail, attempt.folder, final=False)
+
+
+def conclude(failure: Failure, before: Sequence[str], retries: int) -> Failure:
+    """Make a machine's failure final when it is one too many; its detail then tells them all."""
+    details = [*before, failure.detail]
+    if failure.final or len(details) <= retries:
+        return failure
+    told = "; ".join(detail if n == 1 else f"{detail}, {n} times" for detail, n in Counter(details).items())
+    return replace(failure, detail=told, final=True)
+
+
+def write_failure(failure: Failure) -> None:
+    """Record a failure in its attempt's folder."""
+    failure.where.mkdir(parents=True, exist_ok=True)
+    write_json(
+        failure.where / FAILED_FILE, {"reason": failure.reason, "detail": failure.detail, "final": failure.final}
+    )
+
+
+def read_failures(task: Task, last: int) -> list[Failure]:
+    """Return how the task's attempts failed, oldest first, since it was last retried in spite of a final failure."""
+    failures: list[Failure] = []
+    for number in range(last, 0, -1):
+        folder = Attempt(task, number).folder
+        if (folder / RETRIED_FILE).exists():
+            break
+        if (folder / FAILED_FILE).exists():
+            failures.insert(0, Failure(where=folder, **read_json(folder / FAILED_FILE)))
+    return failures
+
+
+def is_judged(attempt: Attempt) -> bool:
+    """Say whether an attempt's failure is on record, so that it is not counted twice."""
+    return (attempt.folder / FAILED_FILE).exists() or (attempt.folder / RETRIED_FILE).exists()
+
+
+def forgive(failure: Failure) -> None:
+    """Let a failed task be run again; what happened stays on record."""
+    (failure.where / FAILED_FILE).rename(failure.where / RETRIED_FILE)
+
+
+def find_attempts(tasks: Iterable[Task]) -> dict[str, int]:
+    """Return the highest attempt number of each task that has one. One look at each parent folder, not at each task."""
+    names = {(task.folder.parent, task.name) for task in tasks}
+    found: dict[str, int] = {}
+    for parent in {parent for parent, _ in names}:
+        for entry in parent.iterdir() if parent.is_dir() else ():
+            split = split_attempt(entry.name)
+            if split and (parent, split[0]) in names:
+                found[split[0]] = max(split[1], found.get(split[0], 0))
+    return found
+
+
+def describe_failures(failed: Mapping[str, Failure], tasks: Mapping[str, Task]) -> str:
+    """Say how many tasks failed, why for the most part, where to look and what to do, in three lines."""
+    reason, n = Counter(failure.reason for failure in failed.values()).most_common(1)[0]
+    name, failure = next(item for item in failed.items() if item[1].reason == reason)
+    output = failure.where / tasks[name].output
+    often = f"{n} times {reason}, first: " if n > 1 else f"{reason}: "
+    return (
+        f"{len(failed)} of {len(tasks)} tasks failed, too many to go on; {often}{failure.detail}\n"
+        f"  Look at {output if output.exists() else failure.where}\n"
+        f"  Then run the same command again: what is finished is kept, what failed is run anew."
+    )

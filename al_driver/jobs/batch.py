@@ -1,0 +1,292 @@
+"""Runs the tasks of a step, whatever became of earlier drivers, and says what failed.
+
+What is complete is skipped; jobs that still run are taken over; the rest is packed into groups and submitted. The
+driver alone judges and publishes, and only the current attempt of a task. See ``architecture.md``, *Jobs*.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from al_driver.errors import ConfigError, EngineError, TasksFailed
+from al_driver.files import read_json, write_json
+from al_driver.jobs.attempts import (
+    Attempt,
+    Ending,
+    Failure,
+    conclude,
+    describe_failures,
+    find_attempts,
+    forgive,
+    is_judged,
+    judge,
+    read_failures,
+    write_failure,
+)
+from al_driver.jobs.executor import make_executor
+from al_driver.jobs.group import check_programs, read_log_tail, write_group
+from al_driver.jobs.job import Job, end_jobs
+from al_driver.jobs.processes import is_running
+from al_driver.jobs.task import Task
+from al_driver.layout import GROUP_FILE, STOPPED_FILE, SUBMITTED_FILE, job_name
+from al_driver.schema.resource import Profile
+
+SHORTEST_WAIT = 0.02
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a batch stands, in tasks."""
+
+    total: int
+    done: int
+    running: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of a batch that was not stopped."""
+
+    done: tuple[Task, ...]
+    """The published tasks, in the order they were handed in."""
+    failed: dict[str, Failure]
+    """Failures that stand, by task name."""
+
+
+def run_batch(
+    tasks: Sequence[Task],
+    profile: Profile,
+    *,
+    jobs_dir: Path,
+    stop_on_failure: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> BatchResult:
+    """Run tasks to their ends.
+
+    Parameters
+    ----------
+    tasks
+        With names of their own within the batch.
+    profile
+        How they are run.
+    jobs_dir
+        Where jobs leave their traces; each batch has one of its own.
+    stop_on_failure
+        End everything when one task fails for good.
+    on_progress
+        Told when something changed.
+
+    Raises
+    ------
+    ConfigError
+        If a program is missing; nothing was submitted.
+    TasksFailed
+        If more tasks failed than the profile allows. What failed is run again by the next call.
+    KeyboardInterrupt
+        After everything was ended. The next call goes on.
+    """
+    batch = _Batch(tasks, profile, jobs_dir, stop_on_failure, on_progress)
+    try:
+        batch.recover()
+        batch.run()
+    except BaseException:
+        end_jobs(batch.jobs)
+        raise
+    return BatchResult(tuple(task for task in tasks if task.name in batch.done), batch.failed)
+
+
+@dataclass
+class _Batch:
+    given: Sequence[Task]
+    profile: Profile
+    jobs_dir: Path
+    stop_on_failure: bool
+    on_progress: Callable[[Progress], None] | None
+    jobs: list[Job] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    waiting: deque[str] = field(default_factory=deque)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    """What the machine did to each task, so far."""
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.tasks = {task.name: task for task in self.given}
+        if len(self.tasks) < len(self.given):
+            twice = [name for name, n in Counter(task.name for task in self.given).items() if n > 1]
+            raise ConfigError(f"two tasks of one batch are called {twice[0]!r}; each needs a name of its own.")
+        self.executor = make_executor(self.profile)
+        self.tries: dict[str, int] = {}
+
+    def recover(self) -> None:
+        """Learn from the disk what is done, what failed for good, and what still runs."""
+        self.done = {name for name, task in self.tasks.items() if task.folder.exists()}
+        open_tasks = [task for name, task in self.tasks.items() if name not in self.done]
+        check_programs(open_tasks, self.profile)
+        self.jobs_dir.mkdir(parents=True, exist_ok=True)
+        self.tries = find_attempts(open_tasks)
+        stopped = self.jobs_dir / STOPPED_FILE
+        for name, last in self.tries.items():
+            failures = read_failures(self.tasks[name], last)
+            if stopped.exists():
+                for failure in failures:
+                    forgive(failure)
+            elif failures and failures[-1].final:
+                self.failed[name] = failures[-1]
+            else:
+                self.told[name] = [failure.detail for failure in failures]
+        stopped.unlink(missing_ok=True)
+        for folder in sorted(path.parent for path in self.jobs_dir.glob(f"*/{GROUP_FILE}")):
+            self._adopt(folder)
+        taken = self.done.union(self.failed, *(job.open for job in self.jobs))
+        self.waiting.extend(name for name in self.tasks if name not in taken)
+
+    def _adopt(self, folder: Path) -> None:
+        """Take over the current attempts of a job of an earlier driver; one that never began never will."""
+        rows = [row for row in read_json(folder / GROUP_FILE)["tasks"] if self._is_current(row)]
+        job = Job(folder, {row["task"]: row["attempt"] for row in rows}, {row["task"]: row["folder"] for row in rows})
+        if rows and not job.give_up():
+            self.jobs.append(job)
+
+    def _is_current(self, row: dict[str, Any]) -> bool:
+        name = row["task"]
+        return self.tries.get(name) == row["attempt"] and not is_judged(self._attempt(name))
+
+    def _attempt(self, name: str) -> Attempt:
+        limit = self.profile.timeout_seconds(len(self.told.get(name, ())))
+        return Attempt(self.tasks[name], self.tries[name], limit)
+
+    def run(self) -> None:
+        """Submit, watch and judge until nothing is left."""
+        wait, before = SHORTEST_WAIT, None
+        while True:
+            moved = [self._poll(job) for job in list(self.jobs)]
+            self._check_failures()
+            while not self.stopping and self.waiting and len(self.jobs) < self.executor.max_jobs:
+                self._submit()
+                moved.append(True)
+            now = self._progress()
+            if now != before and self.on_progress:
+                self.on_progress(now)
+            if not self.jobs and (self.stopping or not self.waiting):
+                break
+            wait = SHORTEST_WAIT if any(moved) or now != before else min(1.3 * wait, self.executor.longest_wait)
+            before = now
+            time.sleep(wait)
+        if self.stopping:
+            raise TasksFailed(describe_failures(self.failed, self.tasks))
+
+    def _progress(self) -> Progress:
+        running = sum(len(job.begun) for job in self.jobs)
+        return Progress(len(self.tasks), len(self.done), running, len(self.failed))
+
+    def _submit(self) -> None:
+        """Write the inputs of a group, then its job folder, then submit it: in this order nothing is run twice."""
+        size = self.profile.group_size or len(self.waiting)
+        attempts = []
+        for name in [self.waiting.popleft() for _ in range(min(size, len(self.waiting)))]:
+            self.tries[name] = self.tries.get(name, 0) + 1
+            attempt = self._attempt(name)
+            attempt.folder.mkdir(parents=True)
+            try:
+                attempt.task.write_inputs(attempt.folder)
+            except EngineError as error:
+                self._fail(name, Failure(error.reason, error.detail, attempt.folder))
+            else:
+                attempts.append(attempt)
+        if not attempts:
+            return
+        folder = self._new_job_folder()
+        write_group(folder, attempts, self.profile)
+        numbers = {attempt.task.name: attempt.number for attempt in attempts}
+        job = Job(folder, numbers, {attempt.task.name: str(attempt.folder) for attempt in attempts})
+        self.jobs.append(job)
+        job.handle = self.executor.submit(folder)
+        write_json(folder / SUBMITTED_FILE, {"executor": self.profile.executor, "job_id": job.handle.job_id})
+
+    def _new_job_folder(self) -> Path:
+        last = max((int(path.name) for path in self.jobs_dir.iterdir() if path.name.isdecimal()), default=-1)
+        folder = self.jobs_dir / job_name(last + 1)
+        folder.mkdir()
+        return folder.absolute()
+
+    def _poll(self, job: Job) -> bool:
+        """Judge what has ended in a job; once its runner is gone, what it left. Say whether anything did."""
+        alive = job.is_alive()
+        ends = job.read_ends()
+        for event in ends:
+            self._end(job, event)
+        if alive and not job.ended:
+            job.watched = True
+            return bool(ends)
+        if job.handle is not None:
+            job.handle.is_alive()  # takes its exit status, so that no zombie stays
+        job.adopt_strays()
+        open_before = len(job.open)
+        for name in list(job.open):
+            if name not in job.begun or not is_running(*job.begun[name]):
+                self._lose(job, name)
+        if not job.open:
+            self.jobs.remove(job)
+        return bool(ends) or len(job.open) < open_before
+
+    def _end(self, job: Job, event: dict[str, Any]) -> None:
+        """Judge an attempt whose end the runner saw."""
+        name = event["task"]
+        if job.open.get(name) != event["attempt"]:
+            return
+        del job.open[name]
+        if event.get("cancelled"):
+            self._judge(name, Ending(error="its job was cancelled"), counted=job.watched and not self.stopping)
+        else:
+            self._judge(name, Ending(event.get("code"), event.get("timeout"), event.get("error", "")), counted=True)
+
+    def _lose(self, job: Job, name: str) -> None:
+        """Judge an attempt whose runner is gone. What an earlier driver left so is not held against the task."""
+        begun = job.begun.pop(name, None)
+        del job.open[name]
+        known = (job.watched or job.handle is not None) and not self.stopping
+        if begun is not None:
+            self._judge(name, Ending(error="its job was killed"), counted=known)
+        elif job.worked or not known:
+            self.waiting.append(name)
+        else:
+            detail = f"its job ended before it began{read_log_tail(job.folder)}"
+            self._fail(name, Failure("engine_error", detail, self._attempt(name).folder, final=False))
+
+    def _judge(self, name: str, ending: Ending, *, counted: bool) -> None:
+        failure = judge(self._attempt(name), ending)
+        if failure is None:
+            self.done.add(name)
+        elif failure.final or counted:
+            self._fail(name, failure)
+        else:
+            self.waiting.append(name)
+
+    def _fail(self, name: str, failure: Failure) -> None:
+        """Record a failure; unless it is final, the task waits for another attempt."""
+        told = self.told.setdefault(name, [])
+        verdict = conclude(failure, told, self.profile.retries)
+        write_failure(verdict)
+        if verdict.final:
+            self.failed[name] = verdict
+        else:
+            told.append(failure.detail)
+            self.waiting.append(name)
+
+    def _check_failures(self) -> None:
+        """Stop when too much failed. The mark is on disk at once: after it, what failed is run again."""
+        allowed = 0 if self.stop_on_failure else self.profile.allowed_failures(len(self.tasks))
+        if self.stopping or len(self.failed) <= allowed:
+            return
+        self.stopping = True
+        write_json(self.jobs_dir / STOPPED_FILE, {"message": describe_failures(self.failed, self.tasks)})
+        if self.stop_on_failure:
+            end_jobs(self.jobs)
+        else:
+            for job in self.jobs:
+                job.drain()

@@ -10,7 +10,7 @@ from al_driver.schema.suggest import nearest
 
 def _check_element(symbol: str) -> str:
     if atomic_numbers.get(symbol, 0) == 0:
-        raise ValueError(f"{symbol!r} is not an element{nearest(symbol, list(atomic_numbers))}")
+        raise ValueError(f"{symbol!r} is not an element{nearest(symbol, [s for s in atomic_numbers if s != 'X'])}")
     return symbol
 
 

@@ -52,7 +52,7 @@ def explain(error: ValidationError, data: Any, kind: type[Params], file: Path | 
         _Finding(e["type"], e["loc"], find_place(e["loc"], data, schema), e.get("ctx", {}), e["input"], e["msg"])
         for e in error.errors()
     ]
-    chosen = _choose(findings, 0)
+    chosen = [finding for finding in _choose(findings, 0) if not _is_echo(finding)]
     meant = {key for finding in chosen if finding.kind == "extra_forbidden" for key in _meant(finding, data, schema)}
     told = set()
     for finding in chosen:
@@ -62,6 +62,12 @@ def explain(error: ValidationError, data: Any, kind: type[Params], file: Path | 
             if (key, message) not in told:
                 told.add((key, message))
                 yield Problem(_printable(message), _printable(key), file)
+
+
+def _is_echo(finding: _Finding) -> bool:
+    """Say whether a list is called too short only because its items are wrong: those are told themselves."""
+    value, least = finding.place.value, finding.context.get("min_length", 0)
+    return finding.kind == "too_short" and (not isinstance(value, list) or len(value) >= least)
 
 
 def _choose(findings: Iterable[_Finding], depth: int) -> list[_Finding]:
@@ -93,7 +99,7 @@ def _misses(finding: _Finding, length: int) -> bool:
 
 
 def _merge(findings: list[_Finding]) -> _Finding:
-    wants = " or ".join(dict.fromkeys(_wanted(finding) for finding in findings))
+    wants = _forms(findings[0].place) or " or ".join(dict.fromkeys(_wanted(finding) for finding in findings))
     first = findings[0]
     return _Finding("merged", first.loc, first.place, {"wants": wants}, first.found, "")
 
@@ -119,7 +125,7 @@ def _message(finding: _Finding) -> str:
     """Say what is needed and what was found."""
     place, context = finding.place, finding.context
     special: dict[str, Callable[[], str]] = {
-        "missing": lambda: f"is missing{f' ({place.description})' if place.description else ''}",
+        "missing": lambda: f"is missing{_about(place)}",
         "union_tag_not_found": lambda: f"is missing; legal are {context['discriminator'] and _tags(finding)}",
         "union_tag_invalid": lambda: (
             f"{_show(context.get('tag'))} is not known here{nearest(str(context.get('tag')), _legal_tags(finding))}"
@@ -141,14 +147,40 @@ def _message(finding: _Finding) -> str:
 def _wanted(finding: _Finding) -> str:
     node = finding.place.number_node()
     if finding.kind in NUMBER:
-        name = (
-            "a whole number" if (node or {}).get("type") == "integer" or finding.kind.startswith("int") else "a number"
-        )
-        bounds = [f"{words} {node[bound]:g}" for bound, words in BOUNDS.items() if bound in node] if node else []
-        return " ".join([name, " and ".join(bounds)]) if bounds else name
+        return _number(node) if node else "a whole number" if finding.kind.startswith("int") else "a number"
     if finding.kind == "literal_error":
         return str(finding.context["expected"]).replace("'", '"').replace("False", "false")
+    if finding.kind.endswith("_type"):
+        return _forms(finding.place) or WANTED[finding.kind]
     return WANTED.get(finding.kind, "something else")
+
+
+def _forms(place: Place) -> str:
+    """Name every form that may stand in a place, short ones included."""
+    names = {"array": "a list", "object": "an object {…}", "boolean": "true or false", "null": "null"}
+    forms = []
+    for node in place.nodes:
+        kind = node.get("type")
+        if kind == "string":
+            forms.append("a path" if node.get("format") == "path" else "a text")
+        elif kind in {"number", "integer"}:
+            forms.append(_number(node))
+        elif "const" in node:
+            forms.append(json.dumps(node["const"]))
+        elif kind in names:
+            forms.append(names[kind])
+    return " or ".join(dict.fromkeys(forms))
+
+
+def _number(node: Schema) -> str:
+    """Describe a number with its bounds."""
+    exclusive = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
+    bounds = [
+        f"{words} {node[bound]:g}" for bound, words in BOUNDS.items()
+        if bound in node and exclusive.get(bound) not in node
+    ]  # fmt: skip
+    name = "a whole number" if node["type"] == "integer" else "a number"
+    return f"{name} {' and '.join(bounds)}" if bounds else name
 
 
 def _correction(finding: _Finding) -> str:
@@ -157,6 +189,13 @@ def _correction(finding: _Finding) -> str:
         return ""
     hint = nearest(finding.place.value, finding.place.legal_values)
     return hint if "mean" in hint else ""
+
+
+def _about(place: Place) -> str:
+    """Say what a missing key is for, or what it may be."""
+    if place.legal_values:
+        return f"; legal are {', '.join(place.legal_values)}"
+    return f" ({place.description})" if place.description else ""
 
 
 def _length(finding: _Finding) -> str:

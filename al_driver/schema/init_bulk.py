@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from al_driver.data.sources import read_structures
 from al_driver.engines.base import Engine
 from al_driver.schema.base import CrossError, Fraction, Int, Name, Params, PositiveFloat, UserPath, as_list
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine
 from al_driver.schema.suggest import nearest
-from al_driver.structures.perturb import Perturb
+from al_driver.structures.perturb import Perturb, displacement
 from al_driver.structures.supercell import Supercell
 
 
@@ -34,12 +35,6 @@ class InitStructure(Params):
     """Factors of the cell vectors; each makes a structure."""
     perturb: Perturb | None = None
     """Strained and rattled copies; none when left out."""
-
-    def expected_counts(self, n_frames: int) -> dict[str, int]:
-        """Return how many structures each stage gives, from the number of frames that are read."""
-        scaled = n_frames * len(self.scale)
-        counts = {"read": n_frames, "supercell": n_frames, "scale": scaled}
-        return counts | {"perturb": scaled * (self.perturb.copies if self.perturb else 1)}
 
 
 def _as_structure(value: Any) -> Any:
@@ -83,3 +78,29 @@ class InitBulkParams(Params):
         if isinstance(self.label, str):
             return self.engines[self.label]
         return self.label or None
+
+
+def expected_counts(params: InitBulkParams) -> list[str]:
+    """Foretell, a line for each entry, how many structures each stage gives, and how far atoms are moved.
+
+    Raises
+    ------
+    ConfigError
+        If a structure cannot be read.
+    """
+    lines, total = [], 0
+    for entry in params.structures:
+        frames = read_structures(entry.path, params.type_map)
+        counts = {"read": len(frames), "supercell": len(frames), "scale": len(frames) * len(entry.scale)}
+        counts["perturb"] = counts["scale"] * (entry.perturb.copies if entry.perturb else 1)
+        total += counts["perturb"]
+        name = entry.name or entry.path.name
+        lines.append(f"{name}: " + " → ".join(f"{stage} {count}" for stage, count in counts.items()))
+        if entry.perturb is not None:
+            moved = displacement(entry.perturb, frames[0].get_chemical_symbols())
+            lines += [
+                f"  {symbol}: moved by {sigma:.3f} Å per axis (σ), as in a Debye solid at {temperature:.0f} K"
+                for symbol, (sigma, temperature) in moved.items()
+            ]
+    lines.append(f"{total} structures{'' if params.label is False else ' to label'} at most; duplicates are dropped")
+    return lines

@@ -42,6 +42,8 @@ def read_jsonc(path: Path) -> dict[str, Any]:
         raise ConfigError(Problem("is nested too deeply; no key of this program goes so deep", file=path)) from None
     except ValueError as error:  # a number of thousands of digits
         raise ConfigError(Problem(f"holds a number that is not usable ({error})", file=path)) from None
+    if not _is_unicode(content):
+        raise ConfigError(Problem("holds half of a \\ud800 pair in a text; write the whole character", file=path))
     if twice:
         raise ConfigError([_twice(path, text, key) for key in twice])
     if not isinstance(content, dict):
@@ -106,6 +108,15 @@ def _hint(text: str, error: json.JSONDecodeError) -> str:
         ("Invalid \\", "a backslash in a text must be doubled: \\\\"),
     )
     return next((hint for start, hint in hints if error.msg.startswith(start)), error.msg)
+
+
+def _is_unicode(content: Any) -> bool:
+    """Say whether every text can be written; an escape like \\ud800 alone is half a character."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _twice(path: Path, text: str, key: str) -> Problem:

@@ -61,6 +61,8 @@ def find_place(loc: Loc, data: Any, schema: Schema) -> Place:
     """Walk the user's data and the schema along a location."""
     place = Place("", data, tuple(_expand(schema, data, schema)))
     for position, item in enumerate(loc):
+        if item == "[key]":  # speaks of the name itself
+            continue
         is_last = position == len(loc) - 1
         inside = isinstance(place.value, dict) and item in place.value
         inside |= isinstance(place.value, list) and isinstance(item, int) and 0 <= item < len(place.value)
@@ -87,6 +89,15 @@ def join_key(key: str, item: int | str) -> str:
     return f"{key}.{item}" if key else item
 
 
+def split_key(key: str) -> Loc:
+    """Return the location of a key path of plain words.
+
+    >>> split_key("structures[1].name")
+    ('structures', 1, 'name')
+    """
+    return tuple(int(part) if part.isdecimal() else part for part in key.replace("]", "").replace("[", ".").split("."))
+
+
 def _children(place: Place, item: int | str, value: Any, schema: Schema) -> tuple[Schema, ...]:
     found: list[Schema] = []
     for node in place.nodes:
@@ -94,7 +105,8 @@ def _children(place: Place, item: int | str, value: Any, schema: Schema) -> tupl
             prefix: Sequence[Schema] = node.get("prefixItems", ())
             child = prefix[item] if item < len(prefix) else node.get("items")
         else:
-            child = node.get("properties", {}).get(item, node.get("additionalProperties"))
+            any_name = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
+            child = node.get("properties", {}).get(item, any_name)
         if isinstance(child, dict):
             found += _expand(child, value, schema)
     return tuple(found)

@@ -1,15 +1,20 @@
 """param.json of ``al run``: the nouns' own parameters, put together."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from al_driver.engines.base import Engine
+from al_driver.errors import ConfigError
+from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
-from al_driver.schema.base import Int, Params, UserPath
+from al_driver.schema.base import CrossError, Int, Name, Params, UserPath
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer
+from al_driver.schema.places import split_key
+from al_driver.schema.suggest import nearest
 
 
 class DataSource(Params):
@@ -29,6 +34,10 @@ class DataSource(Params):
         if self.format is not None and self.path is None:
             raise ValueError("`format` belongs to `path`")
         return self
+
+
+Finding = tuple[tuple[str | int, ...], str]
+"""Where, and what."""
 
 
 def _as_source(value: Any) -> Any:
@@ -53,7 +62,7 @@ class RunParams(Params):
     """Labelled frames the first models learn from."""
     valid_data: tuple[Source, ...] = ()
     """Labelled frames that are never trained on."""
-    engines: dict[str, AnyEngine] = Field(default={})
+    engines: dict[Name, AnyEngine] = Field(default={})
     """Engines with a name, for several uses."""
     train: AnyTrainer
     """How models are made."""
@@ -63,6 +72,34 @@ class RunParams(Params):
     """Which frames are calculated."""
     label: str | AnyEngine
     """The reference: a name from ``engines``, or an engine."""
+
+    @model_validator(mode="after")
+    def _check_across(self) -> "RunParams":
+        found = [*self._find_label(), *self._find_structures()]
+        if self.query.uncertainty == "committee" and self.train.models < 2:
+            models = f"needs at least 2 models for a committee; found {self.train.models}"
+            found.append((("train", "models"), f"{models} (lmp writes no deviation file for one model)"))
+        if found:
+            raise CrossError(found)
+        return self
+
+    def _find_label(self) -> Iterator[Finding]:
+        if isinstance(self.label, str) and self.label not in self.engines:
+            yield ("label",), f"no engine is called {self.label!r}{nearest(self.label, self.engines)}"
+
+    def _find_structures(self) -> Iterator[Finding]:
+        """Yield entries that share a name, and what jobs name in vain."""
+        try:
+            structure_names(self.explore)
+        except ConfigError as error:
+            yield from ((("explore", *split_key(problem.key)), problem.message) for problem in error.problems)
+            return
+        for number, stage in enumerate(self.explore.iterations):
+            for index, job in enumerate(stage.jobs):
+                try:
+                    entries_of(self.explore, job, f"explore.iterations[{number}].jobs[{index}].structures")
+                except ConfigError as error:
+                    yield from ((split_key(problem.key), problem.message) for problem in error.problems)
 
     @property
     def label_engine(self) -> Engine:

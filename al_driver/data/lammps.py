@@ -1,16 +1,18 @@
 """LAMMPS data files and text dumps.
 
-LAMMPS wants a cell whose rows are lower triangular, with little skew, and gives every vector in those axes. A `Frame`
-remembers how the axes were turned, so that positions, cell, forces and virial come back together as they were sent.
+LAMMPS wants a cell whose rows are lower triangular, with little skew, and gives every vector in those axes. A
+`Rotation` remembers how the axes were turned, so that positions, cell, forces and virial come back together as they were sent.
 Lengths Å, forces eV/Å. Formats: docs.lammps.org/read_data.html, dump.html, Howto_triclinic.html.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+import ase.io
 import numpy as np
 from ase import Atoms
 from ase.cell import Cell
@@ -117,6 +119,22 @@ def read_rotation(path: Path) -> Rotation:
     return make_rotation(cell, [word == "T" for word in words[4][2:]])
 
 
+def is_data(path: Path) -> bool:
+    """Say whether a file is a LAMMPS data file: its head counts atoms and ends a box."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        head = "".join(islice(stream, 60))
+    return re.search(r"^\s*\d+\s+atoms\b", head, re.MULTILINE) is not None and "xlo xhi" in head
+
+
+def read_data(path: Path, type_map: Sequence[str]) -> Atoms:
+    """Read a data file. Masses say which element a type is; without them it is that of the type map."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        has_masses = any(line.split("#")[0].strip() == "Masses" for line in stream)
+    elements = None if has_masses else {i: atomic_numbers[name] for i, name in enumerate(type_map, 1)}
+    atoms: Atoms = ase.io.read(path, format="lammps-data", Z_of_type=elements)
+    return atoms
+
+
 def boundary(pbc: Sequence[bool]) -> str:
     """Return LAMMPS' boundary letters: periodic, or shrink-wrapped so that no atom is ever lost."""
     return " ".join("p" if flag else "s" for flag in pbc)
@@ -143,7 +161,12 @@ def read_dump(path: Path, steps: Collection[int] | None, type_map: Sequence[str]
 
 def dump_steps(path: Path) -> list[int]:
     """Return the steps of the whole frames of a dump, in order; none where there is no file."""
-    return [step for step, *_ in _scan(path)] if path.is_file() else []
+    return list(iter_steps(path)) if path.is_file() else []
+
+
+def iter_steps(path: Path) -> Iterator[int]:
+    """Yield the steps of the whole frames of a dump as they are found."""
+    return (step for step, *_ in _scan(path))
 
 
 def _scan(path: Path) -> Iterator[tuple[int, tuple[str, Array], list[str], list[bytes]]]:

@@ -13,6 +13,7 @@ from ase import Atoms
 
 from al_driver.data.dataset import find_systems, read_system
 from al_driver.data.frames import read_frames
+from al_driver.data.lammps import is_data, read_data
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest, nearest_file
 
@@ -55,7 +56,7 @@ def read_structures(path: Path, type_map: Sequence[str], pbc: tuple[bool, bool, 
         If a file is missing or cannot be read, has an element that ``type_map`` lacks, or no cell along a periodic
         direction.
     """
-    return [_clean(atoms, file, type_map, pbc) for file in find_paths(path) for atoms in _read_ase(file)]
+    return [_clean(atoms, file, type_map, pbc) for file in find_paths(path) for atoms in _read_ase(file, type_map)]
 
 
 def read_labelled(path: Path, format: str | None, type_map: Sequence[str]) -> list[Atoms]:
@@ -76,11 +77,11 @@ def read_labelled(path: Path, format: str | None, type_map: Sequence[str]) -> li
     return [_checked(atoms, file, type_map) for file in find_paths(path) for atoms in _read_any(file, format)]
 
 
-def _read_ase(file: Path) -> list[Atoms]:
+def _read_ase(file: Path, type_map: Sequence[str]) -> list[Atoms]:
     if file.is_dir():
         raise ConfigError(Problem("is a folder; a structure file was expected", file=file))
     try:
-        frames = list(ase.io.iread(file, index=":"))
+        frames = [read_data(file, type_map)] if is_data(file) else list(ase.io.iread(file, index=":"))
     except Exception as error:
         raise _unreadable(file, "ASE", error) from error
     if not frames:

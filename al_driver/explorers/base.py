@@ -18,26 +18,26 @@ from al_driver.schema.base import (
     Bool,
     Float,
     Int,
+    Name,
     NonNegativeFloat,
     Params,
     PositiveFloat,
     PositiveInt,
     UserPath,
+    as_list,
 )
+from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
 
+Kelvin = Annotated[PositiveFloat, Unit("K")]
+Bar = Annotated[Float, Unit("bar")]
 Ensemble = Literal["nve", "nvt", "npt", "npt-aniso", "npt-tri", "npt-xy"]
-
-
-def as_list(value: Any) -> Any:
-    """Let a scalar stand for a list of one."""
-    return value if isinstance(value, (list, tuple, dict)) or value is None else [value]
 
 
 class Ramp(Params):
     """A temperature that changes evenly over the run."""
 
-    ramp: tuple[Annotated[PositiveFloat, Unit("K")], Annotated[PositiveFloat, Unit("K")]]
+    ramp: tuple[Kelvin, Kelvin]
     """First and last temperature."""
 
 
@@ -46,12 +46,9 @@ class Structure(Params):
 
     path: UserPath
     """A structure file, or a glob; a glob is one entry, its files sorted."""
-    name: str | None = None
+    name: Name | None = None
     """How jobs and tables call this entry; the file's name otherwise."""
-    supercell: (
-        tuple[PositiveInt, PositiveInt, PositiveInt]
-        | tuple[tuple[Int, Int, Int], tuple[Int, Int, Int], tuple[Int, Int, Int]]
-    ) = (1, 1, 1)
+    supercell: Supercell = (1, 1, 1)
     """Repeats along the three cell vectors, or a 3×3 matrix."""
     pbc: tuple[Bool, Bool, Bool] | None = None
     """Periodic directions; as in the file when left out."""
@@ -77,13 +74,13 @@ class Job(Params):
     ensemble: Ensemble
     """nve, nvt, or npt: isotropic, -aniso, -tri (all six cell components), -xy (the plane only)."""
     temperatures: Annotated[
-        Ramp | tuple[Annotated[PositiveFloat, Unit("K")], ...],
-        BeforeValidator(as_list, json_schema_input_type=float | list[float] | Ramp),
+        Ramp | tuple[Kelvin, ...],
+        BeforeValidator(as_list, json_schema_input_type=Kelvin | list[Kelvin] | Ramp),
     ]
     """Temperatures; for nve the starting ones; or {"ramp": [first, last]}."""
     pressures: Annotated[
-        tuple[Annotated[Float, Unit("bar")], ...] | None,
-        BeforeValidator(as_list, json_schema_input_type=float | list[float] | None),
+        tuple[Bar, ...] | None,
+        BeforeValidator(as_list, json_schema_input_type=Bar | list[Bar] | None),
     ] = None
     """Pressures of an npt job."""
     n_steps: PositiveInt

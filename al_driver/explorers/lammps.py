@@ -1,0 +1,151 @@
+"""Molecular dynamics with LAMMPS and ``pair_style deepmd``: one folder, one trajectory, one deviation file a task.
+
+The first model drives and the others observe. Guards end a run by ``fix halt``; a run that exploded or crashed keeps
+the frames before. Units metal: K, bar, ps, Å, eV/Å.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from ase import Atoms
+
+from al_driver.data.lammps import dump_steps, iter_steps, read_dump, read_rotation, write_data
+from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt
+from al_driver.errors import ConfigError, EngineError, Problem
+from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
+from al_driver.explorers.lammps_template import check_template, make_values, render_input
+from al_driver.explorers.sweep import check_sweep, make_trajectories, read_entries
+from al_driver.schema.base import Bool, UserPath
+
+INPUT_FILE = "in.lammps"
+DATA_FILE = "structure.data"
+TRAJECTORY_FILE = "traj.lammpstrj"
+
+
+class LammpsExplorer(Explorer):
+    """LAMMPS with DeePMD models."""
+
+    default_command: ClassVar[str] = "lmp"
+
+    explorer: Literal["lammps"]
+    template: UserPath | None = None
+    """The user's own LAMMPS input, a jinja2 template; ours when left out."""
+    allow_commands: Bool = False
+    """Whether the template may hold ``shell``, ``python``, ``include`` and the like, which run anything."""
+
+    def write_inputs(
+        self,
+        trajectory: Trajectory,
+        type_map: Sequence[str],
+        models: Sequence[str],
+        directory: Path,
+        *,
+        relative_epsilon: float | None = None,
+    ) -> None:
+        text = self._render(trajectory, type_map, models, relative_epsilon)
+        write_data(directory / DATA_FILE, trajectory.atoms, type_map)
+        (directory / INPUT_FILE).write_text(text, encoding="utf-8")
+
+    def arguments(self) -> tuple[str, ...]:
+        return ("-in", INPUT_FILE, "-log", "none", "-nocite")
+
+    @classmethod
+    def verify(cls, directory: Path) -> None:
+        output = directory / cls.output_name
+        error = read_error(output)
+        if error is None and not has_ended(output):
+            raise EngineError("no_output", directory, f"LAMMPS vanished without a word after: {last_lines(output)}")
+        expected = [TRAJECTORY_FILE]
+        if cls.deviation_name in (directory / INPUT_FILE).read_text(encoding="utf-8"):
+            expected.append(cls.deviation_name)
+        for name in expected:
+            if not _has_frames(directory / name):
+                raise EngineError("engine_error", directory, error or f"no frame in {name}; {last_lines(output)}")
+
+    @classmethod
+    def outcome(cls, directory: Path) -> Outcome:
+        output = directory / cls.output_name
+        halt = read_halt(output)
+        if halt is not None:
+            return {"state": "halted", "step": halt[0], "why": halt[1]}
+        last = max(dump_steps(directory / TRAJECTORY_FILE), default=None)
+        if has_ended(output):
+            return {"state": "ended", "step": last, "why": ""}
+        return {"state": "crashed", "step": last, "why": read_error(output) or last_lines(output)}
+
+    @classmethod
+    def halted_at(cls, directory: Path) -> int | None:
+        """Return the step at which a guard was met: its frame and later ones are not to be read. None without one."""
+        halt = read_halt(directory / cls.output_name)
+        return None if halt is None else halt[0]
+
+    @classmethod
+    def read_frames(
+        cls, directory: Path, steps: Collection[int] | None, type_map: Sequence[str]
+    ) -> Iterator[tuple[int, Atoms]]:
+        rotation = read_rotation(directory / DATA_FILE)
+        for step, atoms in read_dump(directory / TRAJECTORY_FILE, steps, type_map):
+            yield step, rotation.restore(atoms)
+
+    def check(self, type_map: Sequence[str], relative: bool) -> Iterator[Problem]:
+        sound = True
+        for problem in check_sweep(self, type_map):
+            sound = False
+            yield problem
+        if self.template is None:
+            return
+        for problem in check_template(self.template, self._jobs(), relative=relative):
+            sound &= problem.severity == "warning"
+            yield problem
+        if sound:
+            yield from self._check_rendered(type_map, 1.0 if relative else None)
+
+    def set_by_driver(self) -> tuple[str, ...]:
+        if self.template is None:
+            return ()
+        return (f"{self.template.name}: nothing but the values of its variables; {DATA_FILE} gives box, masses, atoms",)
+
+    def _render(
+        self, trajectory: Trajectory, type_map: Sequence[str], models: Sequence[str], relative_epsilon: float | None
+    ) -> str:
+        files = {
+            "data_file": DATA_FILE,
+            "trajectory_file": TRAJECTORY_FILE,
+            "deviation_file": self.deviation_name,
+        }
+        values = make_values(trajectory, type_map, models, self.guard, files=files, relative_epsilon=relative_epsilon)
+        return render_input(self.template, values, allow_commands=self.allow_commands)
+
+    def _jobs(self) -> dict[str, Job]:
+        return {
+            f"iterations[{number}].jobs[{index}]": job
+            for number, stage in enumerate(self.iterations)
+            for index, job in enumerate(stage.jobs)
+        }
+
+    def _check_rendered(self, type_map: Sequence[str], relative_epsilon: float | None) -> Iterator[Problem]:
+        """Render the user's template for one trajectory of every job; LAMMPS itself is not asked."""
+        structures = read_entries(self, type_map)
+        rendered: set[int] = set()
+        for stage in self.iterations:
+            for trajectory in make_trajectories(self, stage, structures, seed=0, iteration=0):
+                if id(trajectory.job) in rendered:
+                    continue
+                rendered.add(id(trajectory.job))
+                try:
+                    self._render(trajectory, type_map, ["model.000", "model.001"], relative_epsilon)
+                except ConfigError as error:
+                    yield from (Problem(problem.message, "template", problem.file) for problem in error.problems)
+                    return
+
+
+def _has_frames(path: Path) -> bool:
+    """Say whether a dump or deviation file holds at least its first frame; a head alone has one or nine lines."""
+    if not path.is_file():
+        return False
+    if path.name == TRAJECTORY_FILE:
+        return next(iter_steps(path), None) is not None
+    with path.open("rb") as stream:
+        return len(list(islice(stream, 2))) == 2

@@ -11,6 +11,7 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 HARTREE_TO_EV = 27.211386245988034
+RYDBERG_TO_EV = HARTREE_TO_EV / 2
 BOHR_TO_ANGSTROM = 0.529177210903
 LAMMPS_METAL_NKTV2P = 1.6021765e6
 """bar per eV/Å³ as LAMMPS itself converts in ``units metal``; dividing by it gives back LAMMPS's own virial."""

@@ -28,6 +28,9 @@ class Engine(Params):
     output_name: ClassVar[str] = "output"
     """The file, in the task's folder, that takes the program's stdout and stderr."""
 
+    scratch: ClassVar[tuple[str, ...]] = ()
+    """Patterns of what the program may leave in the task's folder and nobody reads; removed after each attempt."""
+
     @abstractmethod
     def write_inputs(self, atoms: Atoms, directory: Path) -> None:
         """Write everything the program reads into a folder of its own."""
@@ -61,4 +64,3 @@ class Engine(Params):
     def identity(self) -> str:
         """Return a hash of everything that decides the numbers this engine gives."""
         return hash_json(identity(self))
-

@@ -1,0 +1,216 @@
+"""Reference calculations with Quantum ESPRESSO's ``pw.x``: energy, forces and virial of one SCF. eV, eV/Å, eV.
+
+The user's own input is the base; only what belongs to one structure or to where files lie is set by the driver. The
+frame of a label is read back from the input, in full precision, and compared with what ``pw.x`` printed of it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses, atomic_numbers
+from pydantic import Field, model_validator
+
+from al_driver.data.frames import Label
+from al_driver.data.gate import GateLimits, check_same_frame
+from al_driver.engines.base import Engine
+from al_driver.engines.kpoints import kpoint_grid
+from al_driver.engines.pw_check import check_cards, check_k_points, check_namelists, check_pseudopotential
+from al_driver.engines.pw_input import PwInput, format_namelists, parse_pw_input, quote, read_pw_input, renumber_types
+from al_driver.engines.pw_output import is_done, read_pw_output
+from al_driver.errors import ConfigError, EngineError, Problem
+from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath
+from al_driver.schema.elements import Element
+from al_driver.schema.suggest import nearest
+from al_driver.units import Unit
+
+_INPUT = "pw.in"
+_PREFIX = "scratch"
+_CONTROL = {
+    "calculation": "'scf'",
+    "restart_mode": "'from_scratch'",
+    "tprnfor": ".true.",
+    "outdir": "'./'",
+    "wfcdir": "'./'",
+    "prefix": quote(_PREFIX),
+    "disk_io": "'none'",
+}
+_ELECTRONS = {"scf_must_converge": ".true."}  # without it pw.x calls an unconverged SCF converged
+_OF_ONE_CELL = re.compile(r"celldm\(\d\)|a|b|c|cosab|cosac|cosbc|space_group|uniqueb|origin_choice|rhombohedral")
+_UNUSED_NAMELISTS = frozenset({"ions", "cell"})  # of relaxation and MD
+
+
+class QuantumEspresso(Engine):
+    """Reference calculation with Quantum ESPRESSO (pw.x)."""
+
+    engine: Literal["qe"]
+    """Quantum ESPRESSO."""
+    input: UserPath
+    """Your own input of pw.x; its namelists are kept, structure and cards are replaced."""
+    pseudopotentials: Annotated[dict[Element, UserPath], Field(min_length=1)]
+    """A UPF file for each element."""
+    kspacing: Annotated[PositiveFloat, Unit("1/Å")] | None = None
+    """Largest distance of neighbouring k-points, 2π included. This, ``kpoints``, or K_POINTS in the input."""
+    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    """The same Monkhorst-Pack grid, without a shift, for every structure."""
+
+    default_command: ClassVar[str] = "pw.x"
+    output_name: ClassVar[str] = "pw.out"
+    scratch: ClassVar[tuple[str, ...]] = (f"{_PREFIX}.*",)
+
+    @model_validator(mode="after")
+    def _check_one_grid(self) -> "QuantumEspresso":
+        if self.kspacing is not None and self.kpoints is not None:
+            raise ValueError("`kspacing` and `kpoints` both choose k-points; keep one")
+        return self
+
+    def arguments(self) -> tuple[str, ...]:
+        return ("-in", _INPUT)
+
+    def write_inputs(self, atoms: Atoms, directory: Path) -> None:
+        """Write ``pw.in``.
+
+        Raises
+        ------
+        ConfigError
+            If the frame has an element without a pseudopotential, or no cell; pw.x is always periodic.
+        """
+        symbols = atoms.get_chemical_symbols()
+        missing = sorted(set(symbols) - set(self.pseudopotentials))
+        if missing:
+            raise ConfigError(self._no_pseudopotential(missing[0]))
+        if atoms.cell.rank < 3:
+            raise ConfigError("a structure for pw.x has no cell; put a molecule into a box, with vacuum around it.")
+        user = read_pw_input(self.input)
+        species = [symbol for symbol in self.pseudopotentials if symbol in symbols]
+        folder = self._pseudo_dir()
+        cards = {
+            "ATOMIC_SPECIES": [
+                f"{symbol} {atomic_masses[atomic_numbers[symbol]]:.4f} "
+                + quote(str(self.pseudopotentials[symbol].relative_to(folder)))
+                for symbol in species
+            ],
+            "CELL_PARAMETERS angstrom": [_row(vector) for vector in atoms.cell.array],
+            "ATOMIC_POSITIONS angstrom": [
+                f"{symbol} {_row(position)}" for symbol, position in zip(symbols, atoms.positions, strict=True)
+            ],
+        }
+        k_points = self._k_points(atoms, user)
+        blocks = [f"{name}\n" + "".join(f"{line}\n" for line in lines) for name, lines in cards.items()]
+        periodic = " ".join("FT"[int(direction)] for direction in atoms.pbc)
+        text = format_namelists(self._namelists(user, atoms, species)) + "".join(blocks) + k_points
+        (directory / _INPUT).write_text(f"! periodic: {periodic}\n{text}", encoding="utf-8")
+
+    def is_complete(self, directory: Path) -> bool:
+        return is_done(directory / self.output_name)
+
+    def read_label(self, directory: Path) -> Label:
+        atoms = _read_frame(directory)
+        output = read_pw_output(directory / self.output_name, len(atoms))
+        if output.symbols:
+            printed = Atoms(list(output.symbols), positions=output.positions, cell=output.cell, pbc=True)
+            sent = atoms.copy()
+            sent.pbc = True
+            check_same_frame(sent, printed, directory, GateLimits())
+        virial = None
+        if output.pressure is not None and atoms.pbc.all():
+            virial = output.pressure * atoms.get_volume()
+        info = {"program": "pw.x", "version": output.version}
+        return Label(atoms, output.energy, output.forces, virial, info)
+
+    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
+        for symbol in type_map:
+            if symbol not in self.pseudopotentials:
+                yield self._no_pseudopotential(symbol)
+        for symbol, path in self.pseudopotentials.items():
+            yield from check_pseudopotential(symbol, path, self._pseudo_dir())
+        try:
+            user = read_pw_input(self.input)
+        except ConfigError as error:
+            yield from error.problems
+            return
+        grid = "kspacing" if self.kspacing is not None else "kpoints" if self.kpoints is not None else None
+        for message, severity in (
+            *check_k_points(user, grid),
+            *check_namelists(user),
+            *check_cards(user, self.pseudopotentials),
+        ):
+            yield Problem(f"{self.input}: {message}", key="input", severity=severity)
+
+    def set_by_driver(self) -> tuple[str, ...]:
+        try:
+            user = read_pw_input(self.input)
+        except (ConfigError, OSError):
+            user = PwInput({}, {})
+        fixed = {("control", key): value for key, value in _CONTROL.items()}
+        fixed |= {("electrons", key): value for key, value in _ELECTRONS.items()} | {("system", "ibrav"): "0"}
+        lines = [
+            f"{namelist.upper()}: {key} = {value}{_instead(user.namelists.get(namelist, {}).get(key), value)}"
+            for (namelist, key), value in fixed.items()
+        ]
+        lines.append("CONTROL: tstress = .true. for cells periodic in three directions; pseudo_dir")
+        removed = sorted(key for key in user.namelists.get("system", {}) if _OF_ONE_CELL.fullmatch(key))
+        per_cell = f"; {', '.join(removed)} removed" if removed else ""
+        lines.append(f"SYSTEM: nat and ntyp, from each structure{per_cell}")
+        unused = [f"&{name.upper()}" for name in user.namelists if name in _UNUSED_NAMELISTS]
+        if unused:
+            lines.append(f"{' and '.join(unused)} removed: they are not of an SCF")
+        grid = "" if "K_POINTS" in user.cards else " and K_POINTS"
+        lines.append(f"ATOMIC_SPECIES, CELL_PARAMETERS, ATOMIC_POSITIONS{grid}, from each structure and your keys")
+        return tuple(lines)
+
+    def _no_pseudopotential(self, symbol: str) -> Problem:
+        hint = nearest(symbol, self.pseudopotentials, otherwise="there are")
+        return Problem(f"no pseudopotential for {symbol} of the type_map{hint}", key="pseudopotentials")
+
+    def _pseudo_dir(self) -> Path:
+        """Return the deepest folder above every potential: one absolute path, and no copy in any task's folder."""
+        paths = list(self.pseudopotentials.values())
+        return next(folder for folder in paths[0].parents if all(path.is_relative_to(folder) for path in paths))
+
+    def _namelists(self, user: PwInput, atoms: Atoms, species: Sequence[str]) -> dict[str, dict[str, str]]:
+        namelists = {name: dict(keys) for name, keys in user.namelists.items() if name not in _UNUSED_NAMELISTS}
+        namelists = {"control": {}, "system": {}, "electrons": {}} | namelists
+        tstress = ".true." if atoms.pbc.all() else ".false."
+        namelists["control"] |= {**_CONTROL, "tstress": tstress, "pseudo_dir": quote(str(self._pseudo_dir()))}
+        system = {key: value for key, value in namelists["system"].items() if not _OF_ONE_CELL.fullmatch(key)}
+        structure = {"ibrav": "0", "nat": str(len(atoms)), "ntyp": str(len(species))}
+        namelists["system"] = renumber_types(system, user.types, species) | structure
+        namelists["electrons"] |= _ELECTRONS
+        return namelists
+
+    def _k_points(self, atoms: Atoms, user: PwInput) -> str:
+        card = user.cards.get("K_POINTS")
+        if card is not None:
+            return f"K_POINTS {card.option}\n" + "".join(f"{line}\n" for line in card.lines[:1])
+        if self.kpoints is None and self.kspacing is None:
+            raise ConfigError(Problem("nothing chooses k-points; give `kspacing` or `kpoints`", key="kspacing"))
+        grid = self.kpoints or kpoint_grid(atoms, self.kspacing or np.inf)
+        if grid == (1, 1, 1) and not user.is_true("system", "noncolin"):
+            return "K_POINTS gamma\n"  # the same point with real wave functions, twice as fast
+        return f"K_POINTS automatic\n{grid[0]} {grid[1]} {grid[2]} 0 0 0\n"
+
+
+def _instead(old: str | None, new: str) -> str:
+    return f", in place of {old}" if old is not None and old.strip("'\"").lower() != new.strip("'\"") else ""
+
+
+def _row(vector: "np.ndarray") -> str:
+    return " ".join(f"{number:.17g}" for number in vector)
+
+
+def _read_frame(directory: Path) -> Atoms:
+    """Read back the frame that was sent."""
+    path = directory / _INPUT
+    if not path.is_file():
+        raise EngineError("no_output", directory, f"there is no {_INPUT}")
+    text = path.read_text(encoding="utf-8")
+    cards = parse_pw_input(text, path).cards
+    periodic = [word == "T" for word in text.splitlines()[0].split()[-3:]]
+    atoms = [line.split() for line in cards["ATOMIC_POSITIONS"].lines]
+    cell = [[float(word) for word in line.split()] for line in cards["CELL_PARAMETERS"].lines]
+    positions = [[float(word) for word in row[1:4]] for row in atoms]
+    return Atoms([row[0] for row in atoms], positions=positions, cell=cell, pbc=periodic)

@@ -237,6 +237,16 @@ class Explorer(Params):
 
     @classmethod
     @abstractmethod
+    def halted_at(cls, directory: Path) -> int | None:
+        """Return the step at which a guard was met: its frame and later ones are not to be read. None without one."""
+
+    @classmethod
+    @abstractmethod
+    def frame_steps(cls, directory: Path) -> list[int]:
+        """Return the steps of the whole frames, in order; none where there is no trajectory."""
+
+    @classmethod
+    @abstractmethod
     def read_frames(
         cls, directory: Path, steps: Collection[int] | None, type_map: Sequence[str]
     ) -> Iterator[tuple[int, Atoms]]:

@@ -70,16 +70,19 @@ class LammpsExplorer(Explorer):
         halt = read_halt(output)
         if halt is not None:
             return {"state": "halted", "step": halt[0], "why": halt[1]}
-        last = max(dump_steps(directory / TRAJECTORY_FILE), default=None)
+        last = max(cls.frame_steps(directory), default=None)
         if has_ended(output):
             return {"state": "ended", "step": last, "why": ""}
         return {"state": "crashed", "step": last, "why": read_error(output) or last_lines(output)}
 
     @classmethod
     def halted_at(cls, directory: Path) -> int | None:
-        """Return the step at which a guard was met: its frame and later ones are not to be read. None without one."""
         halt = read_halt(directory / cls.output_name)
         return None if halt is None else halt[0]
+
+    @classmethod
+    def frame_steps(cls, directory: Path) -> list[int]:
+        return dump_steps(directory / TRAJECTORY_FILE)
 
     @classmethod
     def read_frames(

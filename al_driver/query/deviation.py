@@ -146,7 +146,7 @@ def _parse_table(table: NDArray[np.void], data: bytes, path: Path, line: int) ->
 def _parse_line(text: bytes, path: Path, line: int) -> list[float]:
     words = text.split()
     try:
-        if len(words) < _N_COLUMNS:
+        if len(words) < _N_COLUMNS or (len(words) > _N_COLUMNS and len(text) <= _WIDTH):  # longer ones list atoms too
             raise ValueError
         return [int(words[0]), *(float(word) for word in words[1:_N_COLUMNS])]
     except ValueError:

@@ -54,20 +54,18 @@ class Inline:
     @dataclass
     class _Handle:
         group: Group
-        thread: threading.Thread
         job_id: str = "inline"
 
         def is_alive(self) -> bool:
-            return self.thread.is_alive()
+            return not self.group.finished.is_set()
 
         def cancel(self) -> None:
             self.group.cancel()
 
     def submit(self, folder: Path) -> Handle:
         group = Group(folder)
-        thread = threading.Thread(target=group.run, daemon=True)
-        thread.start()
-        return self._Handle(group, thread)
+        threading.Thread(target=group.run, daemon=True).start()
+        return self._Handle(group)
 
 
 class Local:

@@ -43,6 +43,7 @@ class Group:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.finished = threading.Event()
         content = json.loads((folder / GROUP_FILE).read_text())
         self._workers: int = min(content["workers"], len(content["tasks"]))
         self._prefix: list[str] = content["prefix"]
@@ -55,8 +56,13 @@ class Group:
 
     def run(self) -> None:
         """Run until the queue is empty, the driver drains it, or `cancel` is called; nothing if the job is taken."""
-        if not claim_job(self.folder, {"by": "runner", **this_process()}):
-            return
+        try:
+            if claim_job(self.folder, {"by": "runner", **this_process()}):
+                self._run_all()
+        finally:
+            self.finished.set()
+
+    def _run_all(self) -> None:
         self._journal = Journal(self.folder)
         self._journal.write("start", **this_process())
         for _ in range(self._workers):
@@ -144,20 +150,11 @@ class Group:
 
 def run_group(folder: str) -> None:
     """Run a job's tasks in this process; SIGTERM, SIGINT and SIGHUP end them. What a job is submitted as."""
-    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def interrupt(*_: object) -> None:
-        for number in ends:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in ends:
-        signal.signal(number, interrupt)
     group = Group(Path(folder))
-    thread = threading.Thread(target=group.run)
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        group.cancel()
-        thread.join()
+
+    def end(*_: object) -> None:
+        threading.Thread(target=group.cancel).start()  # a handler must not wait for a lock that its own thread holds
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+    group.run()

@@ -1,8 +1,8 @@
 """LAMMPS data files and text dumps.
 
 LAMMPS wants a cell whose rows are lower triangular, with little skew, and gives every vector in those axes. A
-`Rotation` remembers how the axes were turned, so that positions, cell, forces and virial come back together as they were sent.
-Lengths Å, forces eV/Å. Formats: docs.lammps.org/read_data.html, dump.html, Howto_triclinic.html.
+`Rotation` remembers how the axes were turned, so that positions, cell, forces and virial come back together, as they
+were sent. Lengths Å, forces eV/Å. Formats: docs.lammps.org/read_data.html, dump.html, Howto_triclinic.html.
 """
 
 import re
@@ -22,7 +22,7 @@ from al_driver.data.frames import Array
 from al_driver.errors import EngineError
 
 PADDING = 5.0
-"""Room around the atoms in a direction that is not periodic, Å. LAMMPS shrinks it; no number depends on it."""
+"""Room around the atoms in a direction that is not periodic, Å. No energy or force depends on it."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,11 @@ def read_data(path: Path, type_map: Sequence[str]) -> Atoms:
 
 
 def boundary(pbc: Sequence[bool]) -> str:
-    """Return LAMMPS' boundary letters: periodic, or shrink-wrapped so that no atom is ever lost."""
-    return " ".join("p" if flag else "s" for flag in pbc)
+    """Return LAMMPS' boundary letters: periodic, or growing with the atoms so that none is lost.
+
+    Shrinking too (``s``) fails for a flat molecule, whose box would be thinner than LAMMPS can bin.
+    """
+    return " ".join("p" if flag else "m" for flag in pbc)
 
 
 def read_dump(path: Path, steps: Collection[int] | None, type_map: Sequence[str]) -> Iterator[tuple[int, Atoms]]:

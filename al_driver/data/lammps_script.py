@@ -102,5 +102,7 @@ def _is_refused(command: str) -> bool:
     if any(word == "python" or word.startswith("python/") or word == "unified" for word in plain[1:]):
         return name in {"variable", "fix", "pair_style", "pair_coeff", "compute"}
     if name in _NESTING:
-        return any(word in REFUSED or (quoted and word.strip() and _is_refused(word)) for word, quoted in words[1:])
+        conditions = {1, *(index + 1 for index, word in enumerate(plain) if word == "elif")} if name == "if" else set()
+        nested = [word for index, word in enumerate(words) if index > 0 and index not in conditions]
+        return any(word in REFUSED or (quoted and word.strip() and _is_refused(word)) for word, quoted in nested)
     return False

@@ -27,7 +27,7 @@ VARIABLES = {
     "n_steps": "steps to run",
     "relative_epsilon": "for `relative` of pair_style deepmd, eV/Å; none unless the metric is relative_force",
     "type_map": "elements in the order of types, for pair_coeff * *",
-    "boundary": "letters for the boundary command: p, or s along the vacuum of a slab or molecule",
+    "boundary": "letters for the boundary command: p, or m along the vacuum of a slab or molecule",
     "structure": "name of the structure's entry",
     "ensemble": "nve, nvt, npt, npt-aniso, npt-tri or npt-xy",
     "temperature": "set temperature, K; the first of a ramp",

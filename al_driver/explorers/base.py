@@ -137,6 +137,12 @@ class Guard(Params):
     volume_ratio: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.6)
     """Smallest and largest volume, in units of the first."""
 
+    @model_validator(mode="after")
+    def _check_volumes(self) -> "Guard":
+        if not self.volume_ratio[0] < 1 < self.volume_ratio[1]:
+            raise ValueError(f"`volume_ratio` needs a number below 1, then one above; found {list(self.volume_ratio)}")
+        return self
+
 
 @dataclass(frozen=True)
 class Trajectory:

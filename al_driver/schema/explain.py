@@ -4,6 +4,7 @@ Of a union only the branch that the user meant is reported; a key that is missin
 told once.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class _Finding:
 
 def explain(error: ValidationError, data: Any, kind: type[Params], file: Path | None = None) -> Iterator[Problem]:
     """Yield one problem for each thing that is wrong in the user's data."""
-    schema = kind.model_json_schema()
+    schema = _json_schema(kind)
     findings = [
         _Finding(e["type"], e["loc"], find_place(e["loc"], data, schema), e.get("ctx", {}), e["input"], e["msg"])
         for e in error.errors()
@@ -62,6 +63,11 @@ def explain(error: ValidationError, data: Any, kind: type[Params], file: Path | 
             if (key, message) not in told:
                 told.add((key, message))
                 yield Problem(_printable(message), _printable(key), file)
+
+
+@functools.cache
+def _json_schema(kind: type[Params]) -> Schema:
+    return kind.model_json_schema()
 
 
 def _is_echo(finding: _Finding) -> bool:

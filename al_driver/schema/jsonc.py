@@ -4,6 +4,7 @@ Comments become spaces before the standard parser sees the text, so that its pos
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,12 +36,12 @@ def read_jsonc(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        content = json.loads(text, object_pairs_hook=make_object)
+        content = json.loads(text, object_pairs_hook=make_object, parse_float=_make_float)
     except json.JSONDecodeError as error:
         raise _problem(path, text, error.pos, _hint(text, error)) from None
     except RecursionError:
         raise ConfigError(Problem("is nested too deeply; no key of this program goes so deep", file=path)) from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # 1e999, or thousands of digits
         raise ConfigError(Problem(f"holds a number that is not usable ({error})", file=path)) from None
     if not _is_unicode(content):
         raise ConfigError(Problem("holds half of a \\ud800 pair in a text; write the whole character", file=path))
@@ -117,6 +118,13 @@ def _is_unicode(content: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _make_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large")
+    return value
 
 
 def _twice(path: Path, text: str, key: str) -> Problem:

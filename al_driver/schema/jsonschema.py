@@ -26,12 +26,8 @@ def schema_of(name: str) -> dict[str, Any]:
     name = name.replace("-", "_")
     if name not in kinds:
         raise ConfigError(f"there is no schema {name!r}{nearest(name, kinds)}")
-    schema = kinds[name].model_json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"al: {name}",
-        **schema,
-    }
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return head | kinds[name].model_json_schema() | {"title": f"al {name}" if name != "resource" else "al: resources"}
 
 
 def schema_text(name: str) -> str:
@@ -51,3 +47,7 @@ def _kinds() -> dict[str, type[Params]]:
     from al_driver.schema.run import RunParams
 
     return {"run": RunParams, "init_bulk": InitBulkParams, "resource": Resources}
+
+
+if __name__ == "__main__":
+    write_schemas(Path.cwd())

@@ -40,9 +40,8 @@ class Profile(Params):
     setup: tuple[str, ...] = ()
     """Shell lines that run in the task's own shell before the command."""
     timeout_min: Annotated[
-        tuple[Minutes, ...] | None,
+        Annotated[tuple[Minutes, ...], Field(min_length=1)] | None,
         BeforeValidator(as_list, json_schema_input_type=Minutes | list[Minutes] | None),
-        Field(min_length=1),
     ] = None
     """Longest time a task may take; a list gives each retry more."""
     group_size: PositiveInt | None = None

@@ -159,7 +159,7 @@ class Choice:
     fallback: bool
     """All frames had failed; these are the soundest."""
     skipped: dict[str, int]
-    """Frames passed over: ``labelled``, ``equal``, ``too_close``, ``no_coordinates``."""
+    """Frames passed over: ``labelled``, ``equal``, ``too_close``, ``not_finite``, ``no_coordinates``."""
 
 
 ReadFrames = Callable[[int, set[int]], Iterator[tuple[int, Atoms]]]
@@ -215,6 +215,8 @@ class Chooser:
         """Return why a frame must not be labelled; empty if it may, which then counts as chosen."""
         if atoms is None:
             return "no_coordinates"
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+            return "not_finite"
         if self._is_too_close(atoms):
             return "too_close"
         key = frame_key(sort_by_type(atoms, self._type_map))

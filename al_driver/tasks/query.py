@@ -63,7 +63,8 @@ def _read_job(path: Path) -> QueryJob:
 
 
 def _find_explorer(name: str) -> type[Explorer]:
-    for kind in find_plugins(Explorer, "al_driver.explorers", "explorer"):
+    kinds = find_plugins(Explorer, "al_driver.explorers", "explorer")  # type: ignore[type-abstract]  # a base class
+    for kind in kinds:
         if plugin_name(kind, "explorer") == name:
             return kind
     raise StateMismatch(f"no explorer is called {name!r}.\n  Install the package it came from.")

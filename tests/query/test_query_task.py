@@ -1,0 +1,241 @@
+"""The query program, from folders of molecular dynamics to the three files."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from deviation_files import HEADER, row
+
+from al_driver.data.dataset import write_dataset
+from al_driver.data.frames import read_frames
+from al_driver.data.lammps import make_rotation, write_data
+from al_driver.query.job import QUERY_JOB_FILE, QueryJob, verify_query
+from al_driver.tasks.query import main, run_query
+
+NAN = float("nan")
+SILICON = bulk("Si", cubic=True)
+
+
+def make_frame(task: int, step: int) -> Atoms:
+    atoms = SILICON.copy()
+    atoms.rattle(0.03, seed=1000 * task + step)
+    return atoms
+
+
+def write_md(
+    root: Path, task: int, scores: Sequence[float], *, steps: Sequence[int] | None = None, halted_at: int | None = None
+) -> None:
+    """Write what LAMMPS leaves: frames at steps 0, 10 …, of which the first has no score worth the name."""
+    folder = root / "explore" / f"task.{task:06d}"
+    folder.mkdir(parents=True)
+    write_data(folder / "structure.data", SILICON, ["Si"])
+    rows = [row(0, 4e-16), *(row(10 + 10 * i, score) for i, score in enumerate(scores))]
+    (folder / "model_devi.out").write_text(HEADER + "".join(rows))
+    with (folder / "traj.lammpstrj").open("w") as stream:
+        for step in range(0, 10 * len(scores) + 1, 10) if steps is None else steps:
+            stream.write(dump_text(step, make_frame(task, step)))
+    halt = f"Fix halt condition for fix-id close met on step {halted_at} with value 1\n" if halted_at else ""
+    (folder / "output").write_text(f"LAMMPS (22 Jul 2025)\n{halt}Total wall time: 0:00:01\n")
+
+
+def dump_text(step: int, atoms: Atoms) -> str:
+    length = atoms.cell.array[0, 0]
+    lines = ["ITEM: TIMESTEP", str(step), "ITEM: NUMBER OF ATOMS", str(len(atoms)), "ITEM: BOX BOUNDS pp pp pp"]
+    lines += [f"0 {length:.17g}"] * 3 + ["ITEM: ATOMS id type x y z"]
+    lines += [f"{i} 1 {x:.17g} {y:.17g} {z:.17g}" for i, (x, y, z) in enumerate(atoms.positions, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def write_job(root: Path, explored: Sequence[str], **keys: Any) -> Path:
+    """Write a query of tasks 0, 1 …, each of the structure with this name."""
+    folder = root / "query"
+    folder.mkdir(exist_ok=True)
+    tasks = [
+        {"path": f"../explore/task.{i:06d}", "structure": name, "temperature": [300.0, 300.0], "n_steps": 1000}
+        for i, name in enumerate(explored)
+    ]
+    job = {
+        "query": {"lower": 0.1, "upper": 0.3, "max_select": 3}, "explorer": "lammps", "stop_after": 3,
+        "type_map": ["Si"], "seed": 7, "iteration": 2, "structures": sorted(set(explored)), "tasks": tasks,
+    }  # fmt: skip
+    checked = QueryJob.model_validate(job | keys)
+    (folder / QUERY_JOB_FILE).write_text(json.dumps(checked.model_dump(mode="json")))
+    return folder
+
+
+def run(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], list[Atoms]]:
+    run_query(folder)
+    verify_query(folder)
+    with (folder / "frames.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    selected = read_frames(folder / "selected.extxyz") if (folder / "selected.extxyz").stat().st_size else []
+    return json.loads((folder / "summary.json").read_text()), rows, selected
+
+
+def test_from_folders_to_files(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.05, 0.2, 0.29, 0.3, NAN, 0.15, 0.12])
+    write_md(tmp_path, 1, [0.05, 0.05, 0.4])
+    folder = write_job(tmp_path, ["b", "a"], max_select={"b": 2})
+    summary, rows, selected = run(folder)
+    assert summary | {"by_structure": None} == {
+        "frames": 10, "accurate": 3, "candidate": 4, "failed": 3, "selected": 2, "by_structure": None,
+        "metric": "max_force", "lower": 0.1, "upper": 0.3, "choose": "random", "budget": None,
+        "all_failed": False, "skipped": {},
+    }  # fmt: skip
+    assert summary["by_structure"] == [
+        {"structure": "a", "frames": 3, "accurate": 2, "candidate": 0, "failed": 1, "selected": 0},
+        {"structure": "b", "frames": 7, "accurate": 1, "candidate": 4, "failed": 2, "selected": 2},
+    ]
+    assert len(rows) == 10
+    marked = [(found["task"], int(found["step"])) for found in rows if found["selected"] == "1"]
+    assert [(atoms.info["task"], atoms.info["step"]) for atoms in selected] == marked
+    for atoms in selected:
+        assert np.array_equal(atoms.positions, make_frame(0, atoms.info["step"]).positions)
+        assert atoms.get_chemical_symbols() == ["Si"] * 8
+    (first, _) = selected
+    expected = {"structure": "b", "temperature": 300.0, "metric": "max_force", "iteration": 2}
+    assert {key: first.info[key] for key in expected} == expected
+    assert 0.1 <= first.info["score"] < 0.3
+    assert "pressure" not in first.info
+
+
+def test_the_same_query_makes_the_same_files(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2] * 30)
+    folder = write_job(tmp_path, ["a"])
+    contents = []
+    for _ in range(2):
+        run_query(folder)
+        contents.append([(folder / name).read_bytes() for name in ("summary.json", "frames.csv", "selected.extxyz")])
+    assert contents[0] == contents[1]
+
+
+def test_only_frames_with_coordinates_before_the_guard_count(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2] * 9, steps=[0, 10, 20, 30, 50])
+    write_md(tmp_path, 1, [0.2] * 9, halted_at=35)
+    summary, rows, _ = run(write_job(tmp_path, ["a", "b"]))
+    assert [(found["task"][-1], found["step"]) for found in rows] == [
+        ("0", "10"), ("0", "20"), ("0", "30"), ("0", "50"), ("1", "10"), ("1", "20"), ("1", "30"),
+    ]  # fmt: skip
+    assert summary["frames"] == 7
+
+
+def test_a_dump_cut_in_the_middle_of_a_frame(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2] * 4)
+    path = tmp_path / "explore/task.000000/traj.lammpstrj"
+    path.write_text(path.read_text()[:-30])
+    assert run(write_job(tmp_path, ["a"]))[0]["frames"] == 3
+
+
+def test_frames_after_an_explosion_are_not_labelled(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.05, 0.5, 9.0, NAN, 0.2, 0.2])
+    summary, _, selected = run(write_job(tmp_path, ["a"]))
+    assert (summary["frames"], summary["failed"], selected) == (4, 3, [])
+
+
+@pytest.mark.parametrize("choose", ["random", "largest"])
+def test_a_labelled_frame_is_not_chosen_again(tmp_path: Path, choose: str) -> None:
+    write_md(tmp_path, 0, [0.2, 0.25, 0.15])
+    labelled = make_frame(0, 20)
+    labelled.info["energy"], labelled.arrays["forces"] = 0.0, np.zeros((8, 3))
+    write_dataset(tmp_path / "dataset", [labelled], ["Si"])
+    query = {"lower": 0.1, "upper": 0.3, "choose": choose}
+    summary, _, selected = run(write_job(tmp_path, ["a"], query=query, labelled=["../dataset"]))
+    assert [atoms.info["step"] for atoms in selected] == [10, 30]
+    assert summary["skipped"] == {"labelled": 1}
+
+
+def test_atoms_that_are_too_close_are_not_labelled(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2, 0.2])
+    path = tmp_path / "explore/task.000000/traj.lammpstrj"
+    close = make_frame(0, 10)
+    close.positions[1] = close.positions[0] + [0.0, 0.0, 1.0]
+    path.write_text(path.read_text().replace(dump_text(10, make_frame(0, 10)), dump_text(10, close)))
+    summary, _, selected = run(write_job(tmp_path, ["a"]))
+    assert [atoms.info["step"] for atoms in selected] == [20]
+    assert summary["skipped"] == {"too_close": 1}
+    summary, _, selected = run(write_job(tmp_path, ["a"], guard={"min_distance": 0}))
+    assert [atoms.info["step"] for atoms in selected] == [10, 20]
+
+
+def test_the_soundest_of_a_bad_lot(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [2.0, 0.9, NAN, 0.1])
+    summary, _, selected = run(write_job(tmp_path, ["a"]))
+    assert (summary["frames"], summary["failed"], summary["all_failed"]) == (3, 3, True)
+    assert [atoms.info["step"] for atoms in selected] == [10, 20]
+
+
+def test_a_structure_without_output_and_no_task_at_all(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2] * 5)
+    summary, _, selected = run(write_job(tmp_path, ["b"], structures=["a", "b", "c"], max_select={"c": 1}))
+    assert [part["selected"] for part in summary["by_structure"]] == [0, 3, 0]
+    summary, rows, selected = run(write_job(tmp_path, [], structures=["a"]))
+    assert (summary["frames"], rows, selected) == (0, [], [])
+
+
+def test_frames_come_back_in_the_axes_that_were_sent(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2])
+    sent = bulk("Si")
+    rotation = write_data(tmp_path / "explore/task.000000/structure.data", sent, ["Si"])
+    positions, box = sent.positions @ make_rotation(sent.cell.array, sent.pbc).matrix, rotation.box
+    lines = ["ITEM: TIMESTEP", "10", "ITEM: NUMBER OF ATOMS", "2", "ITEM: BOX BOUNDS abc origin pp pp pp"]
+    lines += [" ".join(f"{x:.17g}" for x in [*vector, 0.0]) for vector in box] + ["ITEM: ATOMS id type x y z"]
+    lines += [f"{i} 1 " + " ".join(f"{x:.17g}" for x in position) for i, position in enumerate(positions, 1)]
+    (tmp_path / "explore/task.000000/traj.lammpstrj").write_text("\n".join(lines) + "\n")
+    (atoms,) = run(write_job(tmp_path, ["a"]))[2]
+    assert np.allclose(atoms.cell.array, sent.cell.array, atol=1e-12)
+    assert np.allclose(atoms.positions, sent.positions, atol=1e-12)
+
+
+def check_error(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert 1 <= len(error.strip().splitlines()) <= 3
+    for word in words:
+        assert word in error
+
+
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_md(tmp_path, 0, [0.2])
+    path = tmp_path / "explore/task.000000/model_devi.out"
+    path.write_text(path.read_text() + "what is this\n")
+    folder = write_job(tmp_path, ["a"])
+    assert main([str(folder)]) == 3
+    check_error(capsys, "model_devi.out", "line 4", "task.000000")
+    assert not (folder / "summary.json").exists()
+    path.unlink()
+    assert main([str(folder)]) == 3
+    check_error(capsys, "model_devi.out is missing")
+
+
+def test_a_bad_job_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 3
+    check_error(capsys, "expected one")
+    assert main([str(tmp_path)]) == 3
+    check_error(capsys, "query.json is missing")
+    folder = write_job(tmp_path, [], structures=["a"], explorer="other")
+    assert main([str(folder)]) == 3
+    check_error(capsys, "no explorer is called 'other'")
+    for text in ("{", '{"seed": 1}'):
+        (folder / QUERY_JOB_FILE).write_text(text)
+        assert main([str(folder)]) == 3
+        check_error(capsys, "query.json")
+    folder = write_job(tmp_path, [], structures=["a"], labelled=["../nowhere"])
+    assert main([str(folder)]) == 3
+    check_error(capsys, "no deepmd/npy system", "nowhere")
+
+
+def test_as_a_child_process(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2] * 4)
+    folder = write_job(tmp_path, ["a"])
+    command = [sys.executable, "-m", "al_driver.tasks.query", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    verify_query(folder)

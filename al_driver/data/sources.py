@@ -83,7 +83,7 @@ def _read_ase(file: Path, type_map: Sequence[str]) -> list[Atoms]:
     try:
         frames = [read_data(file, type_map)] if is_data(file) else list(ase.io.iread(file, index=":"))
     except Exception as error:
-        raise _unreadable(file, "ASE", error) from error
+        raise _unreadable(file, "by ASE", error) from error
     if not frames:
         raise ConfigError(Problem("holds no structure", file=file))
     return frames
@@ -122,7 +122,7 @@ def _read_extxyz(file: Path) -> Iterator[Atoms]:
     try:
         yield from read_frames(file)
     except Exception as error:
-        raise _unreadable(file, "ASE", error) from error
+        raise _unreadable(file, "by ASE", error) from error
 
 
 def _read_npy(folder: Path) -> Iterator[Atoms]:
@@ -133,7 +133,7 @@ def _read_npy(folder: Path) -> Iterator[Atoms]:
         try:
             yield from read_system(system)
         except Exception as error:
-            raise _unreadable(system, "deepmd/npy", error) from error
+            raise _unreadable(system, "as deepmd/npy", error) from error
 
 
 def _read_dpdata(file: Path, format: str) -> Iterator[Atoms]:
@@ -150,7 +150,7 @@ def _read_dpdata(file: Path, format: str) -> Iterator[Atoms]:
             systems = [dpdata.LabeledSystem(str(file), fmt=format)]
         frames = [atoms for system in systems for atoms in _frames_of(system.data)]
     except Exception as error:
-        raise _unreadable(file, format, error) from error
+        raise _unreadable(file, f"as {format}", error) from error
     if not frames:
         raise ConfigError(Problem(f"holds no labelled frame, read as {format}", file=file))
     yield from frames
@@ -179,4 +179,4 @@ def _checked(atoms: Atoms, file: Path, type_map: Sequence[str]) -> Atoms:
 
 def _unreadable(file: Path, reader: str, error: Exception) -> ConfigError:
     reason = " ".join(str(error).split())[:200]
-    return ConfigError(Problem(f"cannot be read by {reader} ({type(error).__name__}: {reason})", file=file))
+    return ConfigError(Problem(f"cannot be read {reader} ({type(error).__name__}: {reason})", file=file))

@@ -35,7 +35,7 @@ def find_plugins(base: type[Kind], package: str, tag: str) -> tuple[type[Kind], 
     """
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
-    outside = (_load(point) for point in sorted(entry_points(group=package)))
+    outside = (_load(point, tag) for point in sorted(entry_points(group=package)))
     own = (kind for kind in _subclasses(base) if kind.__module__.startswith(f"{package}."))
     found: dict[str, type[Kind]] = {}
     for kind in (*own, *outside):
@@ -67,10 +67,12 @@ def _subclasses(base: type[Kind]) -> list[type[Kind]]:
     return [kind for child in base.__subclasses__() for kind in (child, *_subclasses(child))]
 
 
-def _load(point: EntryPoint) -> type[Any] | None:
+def _load(point: EntryPoint, tag: str) -> type[Any] | None:
     """Load an outside plugin; a broken one is a warning, since the rest must still work."""
     try:
         kind: type[Any] = point.load()
+        if tag not in getattr(kind, "model_fields", ()):
+            raise TypeError(f"it has no field `{tag}`")
     except Exception as error:
         warnings.warn(f"plugin {point.value!r} ({point.group}) does not load: {error!r}", stacklevel=2)
         return None

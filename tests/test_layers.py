@@ -14,7 +14,7 @@ LAYERS = {
     4: ["jobs", "schema"],  # they compose the nouns' own parameters
     3: ["engines", "trainers", "explorers", "query", "structures", "screen"],
     2: ["data", "jobs.task", *(f"schema.{name}" for name in ("__init__", "base", "resource", "elements", "plugins")),
-        *(f"schema.{name}" for name in ("jsonc", "places", "explain", "load"))],
+        *(f"schema.{name}" for name in ("jsonc", "places", "explain", "load", "wording"))],
     1: ["__init__", "schema.suggest", "errors", "units", "files", "layout", "seeds", "templates"],
 }  # fmt: skip
 # trainers.deepmd_check asks DeePMD-kit's own list of keys, which needs no torch

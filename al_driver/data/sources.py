@@ -3,6 +3,8 @@
 Whatever is wrong with a file is a `ConfigError` that names it. Å, eV, eV/Å.
 """
 
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from al_driver.data.frames import read_frames
 from al_driver.data.lammps import is_data, read_data
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest, nearest_file
+
+log = logging.getLogger(__name__)
 
 
 def find_paths(path: Path) -> list[Path]:
@@ -144,13 +148,16 @@ def _read_dpdata(file: Path, format: str) -> Iterator[Atoms]:
         formats = [name for name in Format.get_formats() if isinstance(name, str)]
         raise ConfigError(Problem(f"dpdata knows no format {format!r}{nearest(format, formats)}", file=file))
     try:
-        if format == "deepmd/npy/mixed":
-            systems = list(dpdata.MultiSystems().load_systems_from_file(str(file), fmt=format))
-        else:
-            systems = [dpdata.LabeledSystem(str(file), fmt=format)]
+        with warnings.catch_warnings(record=True) as told:
+            if format == "deepmd/npy/mixed":
+                systems = list(dpdata.MultiSystems().load_systems_from_file(str(file), fmt=format))
+            else:
+                systems = [dpdata.LabeledSystem(str(file), fmt=format)]
         frames = [atoms for system in systems for atoms in _frames_of(system.data)]
     except Exception as error:
         raise _unreadable(file, f"as {format}", error) from error
+    for warning in told:
+        log.warning("%s: %s", file, warning.message)  # e.g. steps left out because their SCF did not converge
     if not frames:
         raise ConfigError(Problem(f"holds no labelled frame, read as {format}", file=file))
     yield from frames

@@ -52,6 +52,10 @@ class Place:
         values = [value for node in self.nodes for value in (*node.get("enum", ()), *_const(node))]
         return [value for value in values if isinstance(value, str)]
 
+    @property
+    def legal_tags(self) -> list[str]:
+        return sorted({tag for node in self.nodes for tag in node.get("discriminator", {}).get("mapping", ())})
+
     def number_node(self) -> Schema | None:
         """Return the part of the schema that describes a number, if one does."""
         return next((node for node in self.nodes if node.get("type") in {"number", "integer"}), None)

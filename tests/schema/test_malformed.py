@@ -88,7 +88,7 @@ RUN_CASES = [
     ("label", {}, "label.engine: is missing; legal are "),
     ("label", {"engine": "qee"}, "label.engine: \"qee\" is not known here; did you mean 'qe'?"),
     ("label", {"engine": "lammps"}, "label.pair_style: is missing"),
-    ("label", {"engine": 3}, 'label.engine: "3" is not known here; legal are '),
+    ("label", {"engine": 3}, 'label.engine: 3 is not known here; legal are '),
     ("label", {"engine": "qe", "input": "a", "pseudopotentials": {"Si": "b"}, "kspacing": -1},
      "label.kspacing: needs a number larger than 0, in 1/Å; found -1"),
     ("label", {"engine": "qe", "input": "a", "pseudopotentials": {"Sl": "b"}},

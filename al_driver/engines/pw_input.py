@@ -127,6 +127,10 @@ def quote(text: str) -> str:
 def _assignments(text: str, masked: str, start: int, end: int, path: Path) -> dict[str, str]:
     found = list(_ASSIGNMENT.finditer(masked, start, end))
     _check_blank(text[start : found[0].start() if found else end], path)
+    swallowed = masked.find("&", start, end)
+    if swallowed >= 0:
+        shown = text[swallowed:end].split()[0]
+        raise _problem(f"{path} has {shown!r} inside another namelist; is a closing / missing before it?")
     stops = [match.start() for match in found[1:]] + [end] * bool(found)
     return {
         match[1].lower() + re.sub(r"\s", "", match[2] or ""): text[match.end() : stop].strip(" \t\r\n,")

@@ -247,16 +247,17 @@ class _Batch:
 
     def _lose(self, job: Job, name: str) -> None:
         """Judge an attempt whose runner is gone. What an earlier driver left so is not held against the task."""
-        begun = job.begun.pop(name, None)
+        attempt = self._attempt(name)
+        begun = job.begun.pop(name, None) is not None or (attempt.folder / attempt.task.output).exists()
         del job.open[name]
         known = (job.watched or job.handle is not None) and not self.stopping
-        if begun is not None:
+        if begun:
             self._judge(name, Ending(error="its job was killed"), counted=known)
         elif job.worked or not known:
             self.waiting.append(name)
         else:
             detail = f"its job ended before it began{read_log_tail(job.folder)}"
-            self._fail(name, Failure("engine_error", detail, self._attempt(name).folder, final=False))
+            self._fail(name, Failure("engine_error", detail, attempt.folder, final=False))
 
     def _judge(self, name: str, ending: Ending, *, counted: bool) -> None:
         failure = judge(self._attempt(name), ending)

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -102,12 +103,18 @@ class Job:
         self.begun |= find_children(unknown) if unknown else {}
 
     def ask_to_end(self) -> None:
-        """Ask the runner to end its children and itself; a job that has not begun never will."""
-        if self.give_up():
-            return
+        """Ask the runner to end its children and itself; a job that has not begun never will.
+
+        A runner on another host cannot be asked: it starts nothing more. A full disk keeps nobody from ending.
+        """
+        with suppress(OSError):
+            self.drain()
+            self._claim = self._claim or read_claim(self.folder)
+            if self._claim is None and self.give_up():
+                return
+            self._claim = self._claim or read_claim(self.folder)
         if self.handle is not None:
             self.handle.cancel()
-        self._claim = self._claim or read_claim(self.folder)
         if self._runs_here():
             os.kill(self._runner_pid, SIGTERM)
 

@@ -95,14 +95,17 @@ def test_a_killed_runner_leaves_children_that_are_waited_for(tmp_path):
     assert json.loads(text)["done"] == list(scripts) and count_lines(tmp_path) == 8
 
 
-def test_a_child_whose_pid_was_never_written_is_found_by_its_folder(tmp_path):
-    scripts = {"t": f"echo x >> {tmp_path}/log; sleep 1; touch result"}
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_child_whose_pid_was_never_written_is_found_by_its_folder(tmp_path, ended):
+    scripts = {"t": f"echo x >> {tmp_path}/log; sleep 0.5; touch result"}
     driver = start_driver(tmp_path, scripts, executor="inline")
     journal = tmp_path / "jobs/0000/journal.jsonl"
     wait_until(lambda: journal.exists() and b"begin" in journal.read_bytes() and (tmp_path / "log").exists())
     driver.kill()
     driver.wait()
     journal.write_text(journal.read_text().splitlines()[0] + "\n")
+    if ended:
+        wait_until(lambda: (tmp_path / "t.try-1/result").exists())
     assert finish(tmp_path, scripts, executor="inline")["done"] == ["t"]
     assert (tmp_path / "log").read_text() == "x\n"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from al_driver.workflow.context import Display
 
 INTERRUPTED = 130
+WIDTH_OF_FILES = 120
 
 app = typer.Typer(
     help="Grow machine-learning force fields by active learning: train, explore, query, label.",
@@ -119,7 +120,8 @@ def main() -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(soft_wrap=True)
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_OF_FILES)
 
 
 def _display() -> "Display":

@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -50,14 +49,23 @@ class LiveDisplay:
             self._task = None
 
 
+class _ConsoleHandler(logging.Handler):
+    """Prints a log line above the bar; long lines stay whole, so that they can be searched and copied."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.ERROR:  # errors are printed once, by the command line
+            self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
 def log_to(console: Console) -> None:
     """Print the package's log lines, one a step and a state change."""
-    handler = RichHandler(
-        console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", highlighter=None
-    )
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("al_driver")
-    logger.addHandler(handler)
+    logger.addHandler(_ConsoleHandler(console))
     logger.setLevel(logging.INFO)
 
 

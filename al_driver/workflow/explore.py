@@ -53,7 +53,7 @@ def run_explore(
             (task, trajectory) for task, trajectory in zip(tasks, trajectories, strict=True) if task.folder.exists()
         ]
         write_json(step.folder / MD_TASKS_FILE, [_describe(task, trajectory) for task, trajectory in done])
-        outcomes = Counter(params.explore.outcome(task.folder)["state"] for task, _ in done)
+        outcomes: Counter[str] = Counter(params.explore.outcome(task.folder)["state"] for task, _ in done)
         return {"trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes}
 
     record = context.run_step(step, work, [MD_TASKS_FILE], accepted=accepted)

@@ -36,7 +36,16 @@ class History:
 
 
 def set_aside_from(folder: WorkFolder, iteration: int, step: str = STEPS[0]) -> list[Path]:
-    """Rename a step, all later ones and ``final`` to ``.bak.N``; return what they are called now."""
+    """Rename a step, all later ones and ``final`` to ``.bak.N``; return what they are called now.
+
+    Raises
+    ------
+    ConfigError
+        If the run has not come to this iteration.
+    """
+    there = folder.iterations()
+    if there and iteration > there[-1] + 1:
+        raise ConfigError(f"there is no iteration {iteration} in {folder.root}: the last is {there[-1]}.")
     later = [folder.step(iteration, name) for name in STEPS[STEPS.index(step) :]]
     if step == STEPS[0]:
         later = [later[0].parent]

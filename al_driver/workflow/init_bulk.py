@@ -46,7 +46,8 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
     StateMismatch
         If the folder was made from another input.
     """
-    source, after = None, ()
+    source: Path | None = None
+    after: tuple[str, ...] = ()
     for stage, make in STAGES.items():
         step = Step(stage, context.folder.root / stage, _stage_inputs(params, stage), after)
         record = context.run_step(step, _stage_work(params, step, make, source), [STAGE_FILE, REJECTED_FILE])

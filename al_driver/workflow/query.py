@@ -12,6 +12,7 @@ from al_driver.files import read_json, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, SELECTED_FILE, SUMMARY_FILE
 from al_driver.query.job import QUERY_JOB_FILE, QueryJob, verify_query
+from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
@@ -57,7 +58,7 @@ def run_query(
         ]
         job = QueryJob(
             query=params.query,
-            explorer=params.explore.explorer,
+            explorer=plugin_name(type(params.explore), "explorer"),
             guard=params.explore.guard,
             stop_after=params.explore.stop_after,
             type_map=params.type_map,

@@ -45,14 +45,14 @@ class Loop:
     n_labelled: int = 0
     after: tuple[str, ...] = ()
 
-    def iterate(self, iteration: int, stage: Stage) -> Record:
-        """Run one iteration; return the record of its query."""
+    def iterate(self, iteration: int, stage: Stage) -> tuple[Record, Record]:
+        """Run one iteration; return the records of its exploration and its query."""
         trained = self._train(iteration)
         models = model_paths(self.params, self.context.folder.step(iteration, "train"))
         explored = self._explore(iteration, stage, models, trained)
         queried = self._query(iteration, explored)
         self._label(iteration, queried)
-        return queried
+        return explored, queried
 
     def finish(self) -> None:
         """Train the model to use on everything. It is derived: when the data changed it is made anew."""
@@ -127,30 +127,39 @@ def run_loop(context: Context, params: RunParams) -> Verdict:
 
 def _run_stages(loop: Loop, params: RunParams) -> Verdict:
     iteration = 0
-    open_stages = []
+    open_stages: dict[int, str] = {}
     for number, stage in enumerate(params.explore.iterations):
-        converged = False
         for _ in range(stage.max_repeats):
-            summary = loop.iterate(iteration, stage).result
+            explored, queried = loop.iterate(iteration, stage)
             iteration += 1
-            converged = is_converged(summary, params.query.converged_fraction)
-            if loop.labels_left() == 0:
-                return Verdict("not_converged", f"max_labels ({params.query.max_labels}) are spent")
-            if converged:
+            reason = why_open(explored.result, queried.result, params.query.converged_fraction)
+            if reason is None:
                 break
-        if not converged:
-            open_stages.append(number)
+            if loop.labels_left() == 0:
+                return Verdict(
+                    "not_converged", f"max_labels ({params.query.max_labels}) are spent; stage {number}: {reason}"
+                )
+        if reason is not None:
+            open_stages[number] = reason
     if not open_stages:
         return Verdict("converged", f"in every stage fewer than {params.query.converged_fraction:.0%} of frames unsure")
-    stages = ", ".join(map(str, open_stages))
-    return Verdict(
-        "not_converged",
-        f"stage {stages} ended with {params.query.converged_fraction:.0%} or more of its frames unsure; "
-        "raise its max_repeats or add a stage, then run again",
-    )
+    stages = "; ".join(f"stage {number}: {reason}" for number, reason in open_stages.items())
+    return Verdict("not_converged", f"{stages}. Raise max_repeats, or add a stage, and run again")
 
 
-def is_converged(summary: dict[str, Any], converged_fraction: float) -> bool:
-    """Say whether a stage is done: some frames were seen, and few of them are candidates or failed."""
-    frames: int = summary["frames"]
-    return frames > 0 and (summary["candidate"] + summary["failed"]) / frames < converged_fraction
+def why_open(explored: dict[str, Any], queried: dict[str, Any], converged_fraction: float) -> str | None:
+    """Say why a stage has not converged; None when it has.
+
+    Frames that a guard cut away are not among those counted, so that a stage whose trajectories end early is open
+    whatever its few sound frames say.
+    """
+    frames: int = queried["frames"]
+    if frames == 0:
+        return "no frame could be scored"
+    unsure = (queried["candidate"] + queried["failed"]) / frames
+    if unsure >= converged_fraction:
+        return f"{unsure:.0%} of frames unsure"
+    broken = explored.get("halted", 0) + explored.get("crashed", 0) + explored["failed"]
+    if broken / explored["trajectories"] >= converged_fraction:
+        return f"{broken} of {explored['trajectories']} trajectories ended early"
+    return None

@@ -39,7 +39,7 @@ def test_errors_say_where_and_what(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing.j2: cannot read the template: No such file"):
+    with pytest.raises(ConfigError, match=r"nothing\.j2: cannot read the template: No such file"):
         read_variables(tmp_path / "nothing.j2")
     (tmp_path / "x.j2").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not a text file"):

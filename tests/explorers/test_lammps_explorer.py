@@ -112,7 +112,7 @@ VARIANTS: list[tuple[Atoms, dict[str, Any]]] = [
 
 @pytest.mark.needs("lmp")
 def test_every_ensemble_runs_on_every_kind_of_cell(tmp_path: Path, lmp: str) -> None:
-    """One process enters one folder after the other, and a plain pair style stands for the models: loading takes time."""
+    """One process enters one folder after the other, and a plain pair style stands for the models, to save time."""
     explorers, lines = [], []
     for index, (atoms, job) in enumerate(VARIANTS):
         folder = tmp_path / f"{index}"

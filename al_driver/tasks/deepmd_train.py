@@ -14,6 +14,7 @@ import copy
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,7 +85,13 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
     if weights is not None:
         write_json(Path("input.json"), config)
     losses = watch_training(spec["seed"], weights)
-    dp(["--pt", "train", "input.json", "-o", "out.json", *(["--init-model", str(parent)] if parent else [])])
+    try:
+        dp(["--pt", "train", "input.json", "-o", "out.json", *(["--init-model", str(parent)] if parent else [])])
+    except RuntimeError as error:  # DeePMD-kit's own finding of what `watch_training` looks for
+        found = re.search(r"NaN detected at batch +(\d+)|(non-finite.*)", str(error), re.IGNORECASE)
+        if found:
+            raise Failure("not_finite", f"member diverged: {found[2] or f'loss is NaN at step {found[1]}'}") from error
+        raise
     warm_start = check_first_loss(config, losses) if parent else None
     Path("model.ckpt.pt").resolve().replace("model.ckpt.pt")  # was a link to the file that carries the step in its name
     for name in ("checkpoint", "input_v2_compat.json"):
@@ -120,13 +127,10 @@ def adopt_parent(config: dict[str, Any], parent: Path) -> dict[str, Any]:
     theirs = state.pop("_extra_state")["model_params"]
     _adopt_sel(config["model"], theirs)
     ours = normalize(copy.deepcopy(config))["model"]
-    different = [name for name in ("type_map", *ours) if name in {"type_map", "descriptor", "fitting_net", "models"}]
-    for name in dict.fromkeys(different):
+    for name in ("type_map", "descriptor", "fitting_net", "models"):
         for where, mine, other in _differences(ours.get(name), theirs.get(name), f"model.{name}"):
-            raise Failure(
-                "engine_error",
-                f"warm start refused: {where} is {mine!r} in the input, {other!r} in the parent {parent.resolve()}",
-            )
+            detail = f"{where} is {mine!r} in the input, {other!r} in the parent {parent.resolve()}"
+            raise Failure("engine_error", f"warm start refused: {detail}")
     return {name: value for name, value in state.items() if not name.endswith("min_nbor_dist")}
 
 
@@ -181,7 +185,7 @@ def watch_training(seed: int, parent: dict[str, Any] | None) -> SimpleNamespace:
         loss = float(results["rmse"])
         losses.first, losses.last = loss if losses.first is None else losses.first, loss
         if not math.isfinite(loss):
-            raise Failure("not_finite", f"member diverged: loss is {_word(loss)} at step {step}")
+            raise Failure("not_finite", f"member diverged: loss is {loss} at step {step}")
 
     Trainer.run, Trainer.print_on_training = watched_run, watched_line
     return losses
@@ -279,10 +283,6 @@ def _load(system: Path, name: str) -> Any:
     import numpy as np
 
     return np.concatenate([np.load(folder / f"{name}.npy") for folder in sorted(system.glob("set.*"))])
-
-
-def _word(loss: float) -> str:
-    return "NaN" if math.isnan(loss) else "infinite"
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -145,7 +145,6 @@ def test_quantum_espresso_conforms(tmp_path: Path) -> None:
     check_engine(engine, atoms, tmp_path / "work", changed={"kpoints": [1, 1, 1]}, virial_tolerance=0.05)
 
 
-@pytest.mark.long  # six starts of lmp
 @pytest.mark.needs("lmp")
 def test_lammps_conforms(tmp_path: Path) -> None:
     engine = LammpsEngine(engine="lammps", pair_style="sw", pair_coeff=("* * Si.sw Si",))

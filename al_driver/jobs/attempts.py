@@ -21,6 +21,9 @@ MACHINE_SIGNALS = frozenset(
 )  # fmt: skip
 """Signals that come from outside a program; SIGSEGV, SIGFPE and SIGABRT are its own."""
 
+WRAPPED = {256 - number: int(number) for number in (signal.SIGKILL, signal.SIGTERM)}
+"""Exit codes of Python launchers (`lmp` of the wheel) whose program was killed: a negative code modulo 256."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -54,7 +57,7 @@ class Ending:
             return self.error
         if self.code is None:
             return "its end was not seen"
-        number = -self.code if self.code < 0 else self.code - 128  # a launcher or shell reports 128 + signal
+        number = -self.code if self.code < 0 else WRAPPED.get(self.code, self.code - 128)  # shells report 128 + signal
         return f"killed by signal {number}" if number in MACHINE_SIGNALS else None
 
 

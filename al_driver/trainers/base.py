@@ -65,7 +65,7 @@ class Trainer(Params):
     def phase_identity(self, phase: Phase) -> dict[str, Any]:
         """Return, as JSON, the keys that decide a training of this phase; the other phases' keys are not in it."""
 
-    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
+    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:  # noqa: ARG002  (there is nothing to check here)
         """Yield what is wrong with the user's files and keys; keys are relative to the trainer's object."""
         yield from ()
 

@@ -19,7 +19,14 @@ class History:
     path: Path
 
     def read(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"accepted_below": 0, "state": "stopped", "error": None, "verdict": None, "events": []}
+        empty: dict[str, Any] = {
+            "kind": "run",
+            "accepted_below": 0,
+            "state": "stopped",
+            "error": None,
+            "verdict": None,
+            "events": [],
+        }
         return empty | read_json(self.path) if self.path.exists() else empty
 
     def add(self, event: str, **changes: Any) -> None:

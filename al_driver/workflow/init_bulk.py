@@ -26,7 +26,7 @@ from al_driver.structures.scale import scale_cell
 from al_driver.structures.supercell import make_supercell
 from al_driver.workflow.context import Context
 from al_driver.workflow.history import set_aside
-from al_driver.workflow.label import run_label
+from al_driver.workflow.label import label_inputs, run_label
 from al_driver.workflow.step import Step
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
     engine = params.label_engine
     if engine is None:
         return context.folder.structures
-    inputs = {"label": identity(engine), "type_map": list(params.type_map)}
-    step = Step("label", context.folder.root / "label", inputs, after)
+    step = Step("label", context.folder.root / "label", label_inputs(engine, params.type_map), after)
     run_label(context, engine, step=step, selected=source, type_map=params.type_map)
     write_datasets(context.folder, params, read_frames(step.folder / LABELLED_FILE))
     return context.folder.dataset

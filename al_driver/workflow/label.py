@@ -18,6 +18,7 @@ from al_driver.files import hash_json, read_json, write_json, write_json_lines
 from al_driver.jobs.batch import BatchResult
 from al_driver.jobs.task import Task
 from al_driver.layout import DATASET_DIR, LABEL_KEYS_FILE, LABELLED_FILE, REJECTED_FILE, task_name
+from al_driver.schema.base import identity
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
 
@@ -55,6 +56,11 @@ def run_label(
     record = context.run_step(step, work, [LABELLED_FILE, REJECTED_FILE], accepted=accepted)
     log.info("%s: labelled %d, rejected %d", step.name, record.result["labelled"], record.result["rejected"])
     return record
+
+
+def label_inputs(engine: Engine, type_map: Sequence[str]) -> dict[str, Any]:
+    """Return what of the input a label step reads."""
+    return {"label": identity(engine), "identity": engine.identity(), "type_map": list(type_map)}
 
 
 class Labelling:
@@ -112,15 +118,19 @@ class Labelling:
 
         return Task(
             folder=self.folder / task_name(index),
-            argv=(*launcher, *self.engine.arguments()),
+            argv=self.engine.command(launcher),
             write_inputs=lambda directory: self.engine.write_inputs(self.frames[index], directory),
             verify=verify,
             output=self.engine.output_name,
         )
 
     def _read(self, index: int, directory: Path) -> Label:
-        """Read one label through the gate."""
-        label = self.engine.read_label(directory)  # says best what went wrong, so it is asked first
+        """Read one label through the gate; what the program needs no longer goes, whatever became of it."""
+        try:
+            label = self.engine.read_label(directory)  # says best what went wrong, so it is asked first
+        finally:
+            for path in (path for pattern in self.engine.scratch for path in directory.glob(pattern)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not self.engine.is_complete(directory):
             raise EngineError("no_output", directory, "the program did not reach its end")
         check_label(self.frames[index], label, directory, GateLimits())

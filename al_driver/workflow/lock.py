@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from al_driver.errors import FolderLocked
 from al_driver.files import write_atomic
+from al_driver.jobs.processes import is_running, start_of
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 90.0
@@ -30,14 +29,13 @@ class Holder:
 
     host: str
     pid: int
-    started: float
+    started: str | None
     slurm_job_id: str | None
     counter: int = 0
 
     @classmethod
     def of_this_process(cls) -> "Holder":
-        process = psutil.Process()
-        return cls(socket.gethostname(), process.pid, process.create_time(), os.environ.get("SLURM_JOB_ID"))
+        return cls(socket.gethostname(), os.getpid(), start_of(os.getpid()), os.environ.get("SLURM_JOB_ID"))
 
     def is_same_driver(self, other: "Holder | None") -> bool:
         return other is not None and replace(self, counter=0) == replace(other, counter=0)
@@ -150,12 +148,3 @@ def read_holder(path: Path) -> Holder | None:
         return Holder(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def is_running(pid: int, started: float) -> bool:
-    """Say whether the process that had this pid and start time still lives."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -9,14 +9,13 @@ from al_driver.data.dataset import find_systems
 from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.layout import DATASET_DIR, SELECTED_FILE
-from al_driver.schema.base import identity
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Phase
 from al_driver.workflow.context import Context
 from al_driver.workflow.explore import explore_inputs, run_explore
 from al_driver.workflow.history import set_aside
 from al_driver.workflow.initial import InitialData, prepare_data
-from al_driver.workflow.label import run_label
+from al_driver.workflow.label import label_inputs, run_label
 from al_driver.workflow.query import query_inputs, run_query
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
@@ -93,7 +92,7 @@ class Loop:
 
     def _label(self, iteration: int, queried: Record) -> None:
         engine = self.params.label_engine
-        inputs = {"label": identity(engine), "type_map": list(self.params.type_map)}
+        inputs = label_inputs(engine, self.params.type_map)
         step = self._step(iteration, "label", inputs, (queried.fingerprint,))
         record = run_label(
             self.context, engine, step=step, type_map=self.params.type_map, accepted=self._is_accepted(iteration),

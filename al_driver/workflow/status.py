@@ -7,9 +7,10 @@ from typing import Any
 
 from al_driver.errors import ConfigError
 from al_driver.files import read_json
+from al_driver.jobs.processes import is_running
 from al_driver.layout import STEPS, WorkFolder
 from al_driver.workflow.history import History
-from al_driver.workflow.lock import STALE_SECONDS, is_running, read_holder
+from al_driver.workflow.lock import STALE_SECONDS, read_holder
 from al_driver.workflow.step import Record
 
 NO_TASKS = {"total": 0, "done": 0, "running": 0, "failed": 0}
@@ -35,6 +36,7 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
     progress = read_json(folder.progress) if folder.progress.exists() else {}
     return {
         "folder": str(folder.root),
+        "kind": history["kind"],
         "state": state,
         "iteration": max(folder.iterations(), default=0),
         "step": history.get("step", ""),
@@ -57,16 +59,17 @@ def is_held(lock: Path) -> bool:
 
 
 def _find(directory: Path) -> WorkFolder:
-    """Return the work folder: the one given, or the only one just below it."""
-    candidates = [directory, *sorted(path for path in directory.glob("*") if path.is_dir())]
-    found = [path for path in candidates if History(path / WorkFolder(path).history.name).path.exists()]
-    if directory in found:
+    """Return the work folder: the one given, or the only one just below it; a run goes before an ``init_bulk``."""
+    if WorkFolder(directory).history.exists():
         return WorkFolder(directory)
+    below = [WorkFolder(path) for path in sorted(directory.glob("*")) if WorkFolder(path).history.exists()]
+    runs = [folder for folder in below if History(folder.history).read()["kind"] == "run"]
+    found = runs or below
     if len(found) == 1:
-        return WorkFolder(found[0])
+        return found[0]
     if found:
-        names = ", ".join(path.name for path in found)
-        raise ConfigError(f"{directory} holds several work folders: {names}.\n  Name one: al status {found[0]}")
+        names = ", ".join(folder.root.name for folder in found)
+        raise ConfigError(f"{directory} holds several work folders: {names}.\n  Name one: al status {found[0].root}")
     raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: it has no history.json.")
 
 

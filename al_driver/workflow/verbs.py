@@ -55,7 +55,7 @@ def run(
     start = parse_redo(redo) if redo is not None else None
     if start is not None and accept_from is not None:
         raise ConfigError("--redo and --accept-from exclude each other; give one.")
-    with _held(params.work_dir, resources, display) as context:
+    with _held("run", params.work_dir, resources, display) as context:
         if accept_from is not None:
             context.history.add(f"accept-from {accept_from}", accepted_below=accept_from)
             context.new_data = True
@@ -81,7 +81,7 @@ def init_bulk(
     """
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
-    with _held(params.work_dir, resources, display) as context:
+    with _held("init_bulk", params.work_dir, resources, display) as context:
         if redo is not None:
             context.history.add(f"redo {redo}")
             _say_aside(set_aside_stages(context.folder, redo))
@@ -118,7 +118,7 @@ PARAMS: dict[str, type[Params]] = {"run": RunParams, "init_bulk": InitBulkParams
 
 
 @contextlib.contextmanager
-def _held(work_dir: Path, resources: Resources, display: Display | None) -> Iterator[Context]:
+def _held(kind: str, work_dir: Path, resources: Resources, display: Display | None) -> Iterator[Context]:
     """Hold a work folder: lock, log and history."""
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def _held(work_dir: Path, resources: Resources, display: Display | None) -> Iter
     history = History(folder.history)
     with FolderLock(folder.lock, log.warning) as lock, _logged_to(folder.log):
         log.info("al %s, process %d on %s", al_driver.__version__, os.getpid(), socket.gethostname())
-        history.add("started", state="running", error=None, verdict=None)
+        history.add("started", kind=kind, state="running", error=None, verdict=None)
         context = Context(folder, resources, display or NoDisplay(), check_held=lock.check_held)
         try:
             yield context

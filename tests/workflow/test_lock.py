@@ -9,20 +9,20 @@ import sys
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 from al_driver.errors import FolderLocked
+from al_driver.jobs.processes import start_of
 from al_driver.workflow import lock as lock_module
 from al_driver.workflow.lock import FolderLock, read_holder
 
 
 def write_lock(path: Path, **changes: object) -> None:
-    me = psutil.Process()
+    pid = int(str(changes.get("pid", os.getpid())))
     holder = {
         "host": socket.gethostname(),
-        "pid": me.pid,
-        "started": me.create_time(),
+        "pid": pid,
+        "started": start_of(pid),
         "slurm_job_id": None,
         "counter": 0,
     }
@@ -50,9 +50,9 @@ def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 def test_reused_pid_is_not_the_driver(tmp_path: Path) -> None:
     path = tmp_path / "al.lock"
-    write_lock(path, started=psutil.Process().create_time() - 3600)
+    write_lock(path, started="1@another-boot")
     with FolderLock(path):
-        assert abs(read_holder(path).started - psutil.Process().create_time()) < 1  # type: ignore[union-attr]
+        assert read_holder(path).started == start_of(os.getpid())  # type: ignore[union-attr]
 
 
 def test_damaged_lock_is_stale(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""A driver killed again and again ends where an undisturbed one does; nothing is lost, nothing complete is repeated.
+
+The driver is ended by SIGKILL once after every finished step and at ten random moments; every other time its tasks die
+with it, as when a node goes down.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from small_run import AL, call_al, read_datasets
+
+STEPS = [f"iter.000{k}/{step}" for k in (0, 1) for step in ("train", "explore", "query", "label")]
+N_RANDOM = 10
+
+
+def start_driver(folder: Path) -> "subprocess.Popen[bytes]":
+    log = (folder / "driver.out").open("ab")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*AL, "run", "param.json", "resource.json"], cwd=folder, stdout=log, stderr=log, env=environment
+    )
+
+
+def end_driver(driver: "subprocess.Popen[bytes]", folder: Path, *, tasks_too: bool) -> None:
+    driver.kill()
+    driver.wait()
+    for process in psutil.process_iter(["cwd"]) if tasks_too else ():
+        cwd = process.info["cwd"]
+        if cwd and Path(cwd).is_relative_to(folder / "work") and process.pid != os.getpid():
+            process.kill()
+
+
+def wait_until(done: Callable[[], bool], driver: "subprocess.Popen[bytes]", limit: float = 240) -> bool:
+    """Return whether it came true before the driver ended."""
+    deadline = time.monotonic() + limit
+    while not done():
+        if driver.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, "the driver hangs"
+        time.sleep(0.002)
+    return True
+
+
+def count_ends(work: Path) -> Counter[str]:
+    """Count, over all journals, how often each task came to a good end by itself."""
+    ends: Counter[str] = Counter()
+    for journal in work.glob("**/jobs/*/journal.jsonl"):
+        step = journal.parents[2].relative_to(work)
+        for line in journal.read_text().splitlines():
+            event = json.loads(line)
+            if event["event"] == "end" and event.get("code") == 0 and not event.get("cancelled"):
+                ends[f"{step}/{event['task']}"] += 1
+    return ends
+
+
+@pytest.mark.long
+@pytest.mark.needs("dp", "lmp")
+def test_killed_at_every_step_and_ten_random_moments(make_run: Callable[..., Path]) -> None:
+    undisturbed = make_run("undisturbed")
+    begun = time.monotonic()
+    assert call_al(undisturbed, "run", "param.json", "resource.json").returncode == 0
+    wall = time.monotonic() - begun
+
+    folder = make_run("killed")
+    rng = np.random.default_rng(2026)
+    random_moments = sorted(rng.uniform(0, wall, N_RANDOM).tolist())
+    pauses = [after - before for before, after in zip([0.0, *random_moments], random_moments, strict=False)]
+    kills = 0
+    for step in STEPS:
+        for _ in range(2 if pauses else 0):  # random moments on the way to each step's end
+            if pauses:
+                driver = start_driver(folder)
+                pause, begun = pauses.pop(), time.monotonic()
+                wait_until(lambda begun=begun, pause=pause: time.monotonic() - begun > pause, driver)  # type: ignore[misc]
+                end_driver(driver, folder, tasks_too=kills % 2 == 1)
+                kills += 1
+        driver = start_driver(folder)
+        wait_until((folder / "work" / step / "step.json").exists, driver)
+        end_driver(driver, folder, tasks_too=kills % 2 == 1)
+        kills += 1
+    assert not pauses
+    driver = start_driver(folder)
+    assert wait_until((folder / "work/final/model.000").exists, driver)
+    end_driver(driver, folder, tasks_too=True)
+    assert start_driver(folder).wait() == 0, (folder / "driver.out").read_text()[-2000:]
+
+    expected, found = read_datasets(undisturbed / "work"), read_datasets(folder / "work")
+    assert expected.keys() == found.keys()
+    assert len(expected) > 0
+    different = [name for name in expected if expected[name] != found[name]]
+    assert different == []
+    repeated = {name: n for name, n in count_ends(folder / "work").items() if n > 1}
+    assert repeated == {}
+    assert not list((folder / "work").rglob("*.bak.*"))

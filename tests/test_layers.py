@@ -13,7 +13,8 @@ LAYERS = {
     5: ["workflow", "tasks"],
     4: ["jobs", "schema"],  # they compose the nouns' own parameters
     3: ["engines", "trainers", "explorers", "query", "structures", "screen"],
-    2: ["data", "jobs.task", *(f"schema.{name}" for name in ("__init__", "base", "resource", "elements", "plugins")),
+    2: ["data", *(f"jobs.{name}" for name in ("__init__", "task", "processes", "journal", "runner")),
+        *(f"schema.{name}" for name in ("__init__", "base", "resource", "elements", "plugins")),
         *(f"schema.{name}" for name in ("jsonc", "places", "explain", "load", "wording"))],
     1: ["__init__", "schema.suggest", "errors", "units", "files", "layout", "seeds", "templates"],
 }  # fmt: skip

@@ -19,7 +19,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from al_driver.data.frames import Array, Label
 from al_driver.data.gate import GateLimits, check_label
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
+from al_driver.jobs.processes import find_program
 from al_driver.schema.plugins import plugin_name
 
 Run = Callable[[Engine, Path], None]
@@ -41,13 +41,14 @@ _MAX_FILES = 4
 
 def run_engine(engine: Engine, directory: Path) -> None:
     """Run the engine's default command, found on the PATH or beside this Python, on one thread."""
-    program, *launch = shlex.split(engine.default_command)
-    path = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
-    _require(path is not None, f"program {program!r} is not installed")
+    argv = engine.command(tuple(shlex.split(engine.default_command)))
+    program = find_program(argv[0])
+    _require(program is not None, f"program {argv[0]!r} is not installed")
     with (directory / engine.output_name).open("wb") as output:
-        argv = (str(path), *launch, *engine.arguments())
         env = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(argv, cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=env, check=False)
+        subprocess.run(
+            (str(program), *argv[1:]), cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=env, check=False
+        )
 
 
 def check_engine(
@@ -117,7 +118,7 @@ def check_parameters(engine: Engine, atoms: Atoms, changed: Mapping[str, Any]) -
     _require(other.identity() != engine.identity(), f"{dict(changed)} does not change the identity")
     words = engine.set_by_driver()
     _require(isinstance(words, tuple) and all(isinstance(w, str) and w for w in words), "set_by_driver() says no words")
-    _require(engine.arguments() == engine.arguments(), "arguments() changes from call to call")
+    _require(engine.command(("x",)) == engine.command(("x",)), "command() changes from call to call")
 
 
 def check_refusals(engine: Engine, folder: Path, label: Label) -> None:

@@ -39,7 +39,7 @@ def make_engine(content: dict[str, Any], **keys: Any) -> LammpsEngine:
 
 def run_lmp(program: str, engine: LammpsEngine, folder: Path) -> None:
     with (folder / engine.output_name).open("w") as output:
-        command = [program, *engine.arguments()]
+        command = engine.command((program,))
         subprocess.run(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, check=False)
 
 

@@ -14,7 +14,9 @@ VENV_BIN = Path(sys.executable).parent
 
 
 def find_program(name: str) -> str | None:
-    """Find a program on the PATH or beside the interpreter, as the driver does."""
+    """Find a program on the PATH or beside the interpreter, as the driver does; an absolute path is any file."""
+    if Path(name).is_absolute():
+        return name if Path(name).is_file() else None
     return shutil.which(name) or shutil.which(name, path=str(VENV_BIN))
 
 

@@ -4,9 +4,10 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from al_driver.errors import AlError
 
@@ -15,10 +16,27 @@ if TYPE_CHECKING:
 
     from al_driver.workflow.context import Display
 
-INTERRUPTED = 130
 WIDTH_OF_FILES = 120
 
+
+class Interrupted(AlError):
+    """Somebody ended this program; what runs was ended with it."""
+
+    exit_code = 130
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; typer itself would end a Ctrl-C without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command goes on from here") from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Grow machine-learning force fields by active learning: train, explore, query, label.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -104,15 +122,13 @@ def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")
 def main() -> None:
     """Run the command line; every foreseen failure is one to three lines and an exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
+            signal.signal(number, signal.default_int_handler)
     try:
         app()
     except AlError as error:
         sys.stderr.write(f"al: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("al: interrupted; the same command goes on from here\n")
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

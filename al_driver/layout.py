@@ -25,6 +25,7 @@ STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too muc
 FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
 RETRIED_FILE = "failed.retried.json"  # the same, once the task is run again in spite of it
 STEPS = ("train", "explore", "query", "label")
+INIT_STAGES = ("supercell", "scale", "perturb", "label")
 
 
 def task_name(index: int) -> str:

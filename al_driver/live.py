@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from al_driver.jobs.batch import Progress as TaskProgress
 from al_driver.workflow.check import Report
@@ -70,12 +71,15 @@ def log_to(console: Console) -> None:
 
 
 def status_table(state: dict[str, Any]) -> Table:
-    """Return one row an iteration: what was learnt, seen and labelled."""
+    """Return one row an iteration: what was learnt, seen and labelled; of an ``init_bulk`` one row a stage."""
     tasks = state["tasks"]
     title = f"{state['folder']}: {state['state']}"
     if state["state"] == "running":
         title += f", {state['step']} ({tasks['done']} of {tasks['total']} tasks, {tasks['running']} running)"
-    table = Table(title=title, caption=_caption(state), title_justify="left", caption_justify="left")
+    table = Table(title=Text(title), caption=Text(_caption(state)), title_justify="left", caption_justify="left")
+    if state["kind"] == "init_bulk":
+        _add_stages(table, state["stages"])
+        return table
     for heading in ("iteration", "energy RMSE\nmeV/atom", "force RMSE\neV/Å", "frames", "accurate", "candidate",
                     "failed", "selected", "labelled", "rejected"):  # fmt: skip
         table.add_column(heading, justify="right")
@@ -83,6 +87,14 @@ def status_table(state: dict[str, Any]) -> Table:
         if any(row.get(step) for step in ("train", "query", "label")):
             table.add_row(*_cells(row))
     return table
+
+
+def _add_stages(table: Table, stages: list[dict[str, Any]]) -> None:
+    keys = ("structures", "dropped", "labelled", "rejected")
+    for heading in ("stage", *keys):
+        table.add_column(heading, justify="right")
+    for stage in stages:
+        table.add_row(stage["name"], *(str(stage.get(key, "")) for key in keys))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -98,8 +110,10 @@ def _caption(state: dict[str, Any]) -> str:
     trained = next((row["train"] for row in state["iterations"] if row["train"]), None)
     where = "" if trained is None else f"RMSE on {'validation' if trained['on'] == 'valid' else 'training'} data. "
     if state["error"]:
-        return f"{where}{state['error']}"
-    return f"{where}Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
+        where += state["error"]
+    elif state["kind"] == "run":
+        where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
+    return "\n".join((where, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
 
 
 def print_report(report: Report, console: Console) -> None:

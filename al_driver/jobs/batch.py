@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import ConfigError, EngineError, TasksFailed
+from al_driver.errors import ConfigError, EngineError, FolderLocked, TasksFailed
 from al_driver.files import read_json, write_json
 from al_driver.jobs.attempts import (
     Attempt,
@@ -64,6 +64,7 @@ def run_batch(
     jobs_dir: Path,
     stop_on_failure: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    check_held: Callable[[], None] = lambda: None,
 ) -> BatchResult:
     """Run tasks to their ends.
 
@@ -79,6 +80,8 @@ def run_batch(
         End everything when one task fails for good.
     on_progress
         Told when something changed.
+    check_held
+        Called before each look at the jobs; raises `FolderLocked` when another driver has taken the folder.
 
     Raises
     ------
@@ -86,13 +89,17 @@ def run_batch(
         If a program is missing; nothing was submitted.
     TasksFailed
         If more tasks failed than the profile allows. What failed is run again by the next call.
+    FolderLocked
+        If the folder is another driver's now, and the jobs with it: they were left alone.
     KeyboardInterrupt
         After everything was ended. The next call goes on.
     """
-    batch = _Batch(tasks, profile, jobs_dir, stop_on_failure, on_progress)
+    batch = _Batch(tasks, profile, jobs_dir, stop_on_failure, on_progress, check_held)
     try:
         batch.recover()
         batch.run()
+    except FolderLocked:
+        raise
     except BaseException:
         end_jobs(batch.jobs)
         raise
@@ -106,6 +113,7 @@ class _Batch:
     jobs_dir: Path
     stop_on_failure: bool
     on_progress: Callable[[Progress], None] | None
+    check_held: Callable[[], None]
     jobs: list[Job] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     failed: dict[str, Failure] = field(default_factory=dict)
@@ -164,7 +172,8 @@ class _Batch:
         """Submit, watch and judge until nothing is left."""
         wait, before = SHORTEST_WAIT, None
         while True:
-            moved = [self._poll(job) for job in list(self.jobs)]
+            self.check_held()
+            moved = [self._poll(job) for job in [*self.jobs]]
             self._check_failures()
             while not self.stopping and self.waiting and len(self.jobs) < self.executor.max_jobs:
                 self._submit()
@@ -181,8 +190,7 @@ class _Batch:
             raise TasksFailed(describe_failures(self.failed, self.tasks))
 
     def _progress(self) -> Progress:
-        running = sum(len(job.begun) for job in self.jobs)
-        return Progress(len(self.tasks), len(self.done), running, len(self.failed))
+        return Progress(len(self.tasks), len(self.done), sum(len(job.begun) for job in self.jobs), len(self.failed))
 
     def _submit(self) -> None:
         """Write the inputs of a group, then its job folder, then submit it: in this order nothing is run twice."""
@@ -216,8 +224,7 @@ class _Batch:
 
     def _poll(self, job: Job) -> bool:
         """Judge what has ended in a job; once its runner is gone, what it left. Say whether anything did."""
-        alive = job.is_alive()
-        ends = job.read_ends()
+        alive, ends = job.is_alive(), job.read_ends()
         for event in ends:
             self._end(job, event)
         if alive and not job.ended:

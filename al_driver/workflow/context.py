@@ -9,10 +9,11 @@ from typing import Any, Protocol
 from al_driver.files import write_json
 from al_driver.jobs.batch import BatchResult, Progress, run_batch
 from al_driver.jobs.task import Task
-from al_driver.layout import JOBS_DIR, WorkFolder
+from al_driver.layout import JOBS_DIR, STEPS, WorkFolder
 from al_driver.schema.resource import Resources, Role
-from al_driver.workflow.history import History
-from al_driver.workflow.step import Record, Step, run_step
+from al_driver.workflow.history import History, Position
+from al_driver.workflow.step import Outputs, Record, Step, run_step
+from al_driver.workflow.versions import find_version_changes
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ class Context:
     display: Display = field(default_factory=NoDisplay)
     check_held: Callable[[], None] = lambda: None
     """Raises when another driver has taken the folder."""
-    accepted_below: int = 0
-    """Iterations below this one keep what they were made from."""
+    accepted_before: Position = (0, STEPS[0])
+    """Finished steps before this one keep what they were made from."""
     new_data: bool = False
     """The user knows that the data a run starts from have changed."""
 
@@ -53,13 +54,25 @@ class Context:
         return History(self.folder.history)
 
     def run_step(
-        self, step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str], *, accepted: bool = False
+        self, step: Step, work: Callable[[], dict[str, Any]], outputs: Outputs, *, accepted: bool = False
     ) -> Record:
         """Run a step unless it is done; see `al_driver.workflow.step.run_step`."""
+
+        def held_work() -> dict[str, Any]:
+            result = work()
+            self.check_held()
+            return result
+
         self.check_held()
-        if Record.read(step.folder) is None:
+        finished = Record.read(step.folder)
+        if finished is None:
             self.history.add(f"{step.name} begins", step=step.name)
-        return run_step(step, work, outputs, accepted=accepted)
+        record = run_step(step, held_work, outputs, accepted=accepted)
+        if record != finished:
+            for warning in find_version_changes(self.folder):
+                if warning.startswith(f"{step.name}: "):
+                    log.warning("%s", warning)
+        return record
 
     def run_tasks(self, step: Step, role: Role, tasks: Sequence[Task], *, stop_on_failure: bool = False) -> BatchResult:
         """Run a step's tasks, and keep ``progress.json`` of the work folder up to date, at most twice a second."""
@@ -71,7 +84,6 @@ class Context:
             finished = progress.done + progress.failed >= progress.total
             if finished or time.monotonic() - last > 0.5:
                 last = time.monotonic()
-                self.check_held()
                 write_json(self.folder.progress, {"step": step.name, **vars(progress)})
 
         try:
@@ -81,6 +93,7 @@ class Context:
                 jobs_dir=step.folder / JOBS_DIR,
                 stop_on_failure=stop_on_failure,
                 on_progress=report,
+                check_held=self.check_held,
             )
         finally:
             self.display.done()

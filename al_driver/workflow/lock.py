@@ -96,7 +96,7 @@ class FolderLock:
 
     def _create(self) -> bool:
         """Make the lock file, whole, unless it exists."""
-        draft = self.path.with_name(f"{self.path.name}.{self._me.pid}")
+        draft = self._own("draft")
         draft.write_text(json.dumps(asdict(self._me)))
         try:
             os.link(draft, self.path)
@@ -107,17 +107,21 @@ class FolderLock:
         return True
 
     def _take_away(self, holder: Holder | None) -> None:
-        """Move a stale lock aside; of several drivers that try, one succeeds."""
-        aside = self.path.with_name(f"{self.path.name}.stale.{self._me.pid}")
+        """Move aside what was found, unless it is gone; of several drivers that try, one succeeds."""
+        aside = self._own("stale")
         try:
             self.path.rename(aside)
         except FileNotFoundError:
             return
         moved = read_holder(aside)
-        if holder is not None and moved is not None and not holder.is_same_driver(moved):
+        if moved is not None and not moved.is_same_driver(holder):
             with contextlib.suppress(FileExistsError):  # a fourth has it; the third sees that at its next beat
                 os.link(aside, self.path)  # a third driver was quicker: give its lock back
         aside.unlink()
+
+    def _own(self, what: str) -> Path:
+        """Return a neighbour of the lock file that no other driver uses, on this host or another."""
+        return self.path.with_name(f"{self.path.name}.{what}.{self._me.host}.{self._me.pid}")
 
     def _is_alive(self, holder: Holder) -> bool:
         if holder.host == self._me.host:
@@ -135,16 +139,32 @@ class FolderLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            if not self._me.is_same_driver(read_holder(self.path)):
-                self.lost.set()
-                return
-            self._me = replace(self._me, counter=self._me.counter + 1)
-            write_atomic(self.path, json.dumps(asdict(self._me)))
+            with contextlib.suppress(OSError):  # a full disk, a server that is away: the next beat may succeed
+                if not self._is_mine():
+                    self.lost.set()
+                    return
+                self._me = replace(self._me, counter=self._me.counter + 1)
+                write_atomic(self.path, json.dumps(asdict(self._me)))
+
+    def _is_mine(self) -> bool:
+        """Say whether the lock file names this driver; a file that cannot be read now says neither yes nor no."""
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return False
+        return self._me.is_same_driver(_parse(text))
 
 
 def read_holder(path: Path) -> Holder | None:
     """Return who holds a folder; None when nobody does, or the file is damaged."""
     try:
-        return Holder(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        return _parse(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _parse(text: str) -> Holder | None:
+    try:
+        return Holder(**json.loads(text))
+    except (ValueError, TypeError):
         return None

@@ -8,10 +8,11 @@ from typing import Any
 from al_driver.errors import ConfigError
 from al_driver.files import read_json
 from al_driver.jobs.processes import is_running
-from al_driver.layout import STEPS, WorkFolder
+from al_driver.layout import INIT_STAGES, STEPS, WorkFolder
 from al_driver.workflow.history import History
 from al_driver.workflow.lock import STALE_SECONDS, read_holder
 from al_driver.workflow.step import Record
+from al_driver.workflow.versions import find_version_changes
 
 NO_TASKS = {"total": 0, "done": 0, "running": 0, "failed": 0}
 
@@ -33,16 +34,19 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
     elif state == "running":
         state = "stopped"  # the driver was killed before it could say so
     iterations = [_iteration(folder, index) for index in folder.iterations()]
-    progress = read_json(folder.progress) if folder.progress.exists() else {}
+    progress = read_json(folder.progress) if folder.progress.exists() else None
+    is_current = progress is not None and progress["step"] == history.get("step")
     return {
         "folder": str(folder.root),
         "kind": history["kind"],
         "state": state,
         "iteration": max(folder.iterations(), default=0),
         "step": history.get("step", ""),
-        "tasks": NO_TASKS | {key: progress[key] for key in NO_TASKS if progress.get("step") == history.get("step")},
+        "tasks": {key: progress[key] for key in NO_TASKS} if is_current else dict(NO_TASKS),
         "iterations": iterations,
+        "stages": [{"name": name, **result} for name in INIT_STAGES if (result := _result(folder.root / name))],
         "final": _result(folder.final),
+        "warnings": find_version_changes(folder),
         "error": history["error"],
         "verdict": history["verdict"] or {"state": "open", "reason": "the run has not ended"},
     }
@@ -55,7 +59,10 @@ def is_held(lock: Path) -> bool:
         return False
     if holder.host == socket.gethostname():
         return is_running(holder.pid, holder.started)
-    return time.time() - lock.stat().st_mtime < STALE_SECONDS
+    try:
+        return time.time() - lock.stat().st_mtime < STALE_SECONDS
+    except FileNotFoundError:  # its driver ended just now
+        return False
 
 
 def _find(directory: Path) -> WorkFolder:

@@ -28,7 +28,7 @@ class Interrupted(AlError):
 class _Commands(typer.core.TyperGroup):
     """The commands; typer itself would end a Ctrl-C without a word."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """What a person sees in a terminal: log lines, a live bar for the step that runs, and the table of `al status`."""
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,8 +16,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from al_driver.jobs.batch import Progress as TaskProgress
-from al_driver.workflow.check import Report
+if TYPE_CHECKING:  # `al status` needs neither
+    from al_driver.jobs.batch import Progress as TaskProgress
+    from al_driver.workflow.check import Report
 
 
 class LiveDisplay:
@@ -31,7 +32,7 @@ class LiveDisplay:
         self._task: TaskID | None = None
         self._enabled = console.is_terminal
 
-    def show(self, step: str, progress: TaskProgress) -> None:
+    def show(self, step: str, progress: "TaskProgress") -> None:
         """Draw how far a step is."""
         if not self._enabled:
             return
@@ -116,7 +117,7 @@ def _caption(state: dict[str, Any]) -> str:
     return "\n".join((where, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: "Report", console: Console) -> None:
     """Print what `al check` found and would do."""
     for name, content in report.inputs.items():
         console.rule(name, align="left")

@@ -34,8 +34,8 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
     elif state == "running":
         state = "stopped"  # the driver was killed before it could say so
     iterations = [_iteration(folder, index) for index in folder.iterations()]
-    progress = read_json(folder.progress) if folder.progress.exists() else None
-    is_current = progress is not None and progress["step"] == history.get("step")
+    progress = read_json(folder.progress) if folder.progress.exists() else {}
+    is_current = bool(progress) and progress["step"] == history.get("step")
     return {
         "folder": str(folder.root),
         "kind": history["kind"],

@@ -1,17 +1,29 @@
 """LAMMPS input scripts and what LAMMPS prints: commands that a user's script may not hold, and how a run ended.
 
 A script is scanned as LAMMPS reads it: comments and quotes respected, commands inside ``if`` and ``run … every`` too.
-Source: docs.lammps.org/Commands_parse.html.
+A variable outside quotes may expand to several words, quotes among them; where words decide what runs, only a variable
+that always is a number may stand. Source: docs.lammps.org/Commands_parse.html.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-REFUSED = frozenset({"shell", "python", "plugin", "include", "mdi", "kim"})
-"""Commands that run other programs or read commands that were not checked."""
+REFUSED = frozenset({"shell", "python", "plugin", "include", "mdi", "kim", "geturl"})
+"""Commands that run other programs, fetch files or read commands that were not checked."""
+COMPRESSED = (".gz", ".bz2", ".zst", ".xz", ".lzma", ".lz4")
+"""Names for which LAMMPS starts a compressor, through a shell."""
 _NESTING = frozenset({"if", "run"})  # their quoted arguments are commands
+_STYLES = {"pair_style": slice(1, None), "compute": slice(3, None), "fix": slice(3, 4), "variable": slice(2, 3)}
+"""Commands that can start Python by a style, and which of their words may name it."""
+_UNSAFE_STYLES = frozenset({"python", "unified", "mliappy", "kim"})
 _WORD = re.compile(r'"""(.*?)"""|"([^"]*)"|\'([^\']*)\'|(\S+)', re.DOTALL)
+_QUOTED = re.compile(r'""".*?"""|"[^"]*"|\'[^\']*\'', re.DOTALL)
+_EXPANDED = re.compile(r"\$(?:\{(\w+)\}|(\()|(\w)|)")
+_DEFINITION = re.compile(r"\bvariable\s+(\S+)\s+(\S+)([^\n]*)")
+_QUOTED = re.compile(r'""".*?"""|"[^"]*"|\'[^\']*\'', re.DOTALL)
+_EXPANDED = re.compile(r"\$(?:\{(\w+)\}|(\()|(\w)|)")
+_DEFINITION = re.compile(r"\bvariable\s+(\S+)\s+(\S+)([^\n]*)")
 _HALT = re.compile(r"Fix halt condition for fix-id (\S+) met on step (\d+)")
 _BANNER = re.compile(r"^LAMMPS \((.+)\)\s*$", re.MULTILINE)
 _TROUBLE = re.compile(r"^.*(ERROR\b|terminate called|Segmentation fault|Floating point exception).*$", re.MULTILINE)
@@ -19,7 +31,9 @@ _TROUBLE = re.compile(r"^.*(ERROR\b|terminate called|Segmentation fault|Floating
 
 def find_refused(script: str) -> list[str]:
     """Return the command lines of a script that it may not hold, in order."""
-    return [line for line in _commands(script) if _is_refused(line)]
+    commands = list(_commands(script))
+    numbers = _find_numbers(commands)
+    return [line for line in commands if _is_refused(line, numbers)]
 
 
 def read_error(output: Path) -> str | None:
@@ -89,20 +103,89 @@ def _strip_comment(before: str, line: str) -> str:
     return line
 
 
-def _is_refused(command: str) -> bool:
-    words = [("".join(match.groups(default="")), match[0] != match[4]) for match in _WORD.finditer(command)]
-    name = words[0][0]
+def _find_numbers(commands: Iterable[str]) -> frozenset[str]:
+    """Return the variables that a script, wherever it defines them, gives nothing but a number."""
+    kinds: dict[str, bool] = {}
+    for command in commands:
+        for name, style, rest in _DEFINITION.findall(re.sub("[\"']", " ", command)):
+            is_number = style in {"equal", "loop", "internal"} or (style == "index" and _are_numbers(rest.split()))
+            if style != "delete":
+                kinds[name] = kinds.get(name, True) and is_number
+    is_known = not any("$" in name for name in kinds)
+    return frozenset(name for name, is_number in kinds.items() if is_number and is_known)
+
+
+def _are_numbers(words: Sequence[str]) -> bool:
+    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) for word in words)
+
+
+def _expands(command: str, numbers: frozenset[str]) -> bool:
+    """Say whether something outside quotes may expand to other than a number."""
+    plain = _QUOTED.sub("", command)
+    for match in _EXPANDED.finditer(plain):
+        if match[2]:  # $(formula:format); the format may hold any text
+            if ":" in plain[match.end() :]:
+                return True
+        elif (match[1] or match[3]) not in numbers:
+            return True
+    return False
+
+
+def _find_numbers(commands: Iterable[str]) -> frozenset[str]:
+    """Return the variables that a script, wherever it defines them, gives nothing but a number."""
+    kinds: dict[str, bool] = {}
+    for command in commands:
+        for name, style, rest in _DEFINITION.findall(re.sub("[\"']", " ", command)):
+            is_number = style in {"equal", "loop", "internal"} or (style == "index" and _are_numbers(rest.split()))
+            if style != "delete":
+                kinds[name] = kinds.get(name, True) and is_number
+    is_known = not any("$" in name for name in kinds)
+    return frozenset(name for name, is_number in kinds.items() if is_number and is_known)
+
+
+def _are_numbers(words: Sequence[str]) -> bool:
+    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) for word in words)
+
+
+def _expands(command: str, numbers: frozenset[str]) -> bool:
+    """Say whether something outside quotes may expand to other than a number."""
+    plain = _QUOTED.sub("", command)
+    for match in _EXPANDED.finditer(plain):
+        if match[2]:  # $(formula:format); the format may hold any text
+            if ":" in plain[match.end() :]:
+                return True
+        elif (match[1] or match[3]) not in numbers:
+            return True
+    return False
+
+
+def _is_refused(command: str, numbers: frozenset[str]) -> bool:
+    matches = list(_WORD.finditer(command))
+    words = [("".join(match.groups(default="")), match[0] != match[4]) for match in matches]
     plain = [word for word, _ in words]
+    name = plain[0]
     if name in REFUSED or "$" in name:
+        return True
+    if name == "print":
+        return False
+    if any(word.endswith(COMPRESSED) for word in plain):
         return True
     if name == "jump" and plain[1:2] != ["SELF"]:
         return True
+    if name in _STYLES and any(word.split("/")[0] in _UNSAFE_STYLES for word in plain[_STYLES[name]]):
+        return True
+    if name in _STYLES and name != "variable":  # the style, and with it what stands before, must be there to be read
+        return _expands(" ".join(match[0] for match in matches[: _STYLES[name].stop]), numbers)
     if name == "partition":
-        return len(plain) > 3 and _is_refused(" ".join(match[0] for match in list(_WORD.finditer(command))[3:]))
-    if any(word == "python" or word.startswith("python/") or word == "unified" for word in plain[1:]):
-        return name in {"variable", "fix", "pair_style", "pair_coeff", "compute"}
-    if name in _NESTING:
-        conditions = {1, *(index + 1 for index, word in enumerate(plain) if word == "elif")} if name == "if" else set()
-        nested = [word for index, word in enumerate(words) if index > 0 and index not in conditions]
-        return any(word in REFUSED or (quoted and word.strip() and _is_refused(word)) for word, quoted in nested)
-    return False
+        nested = " ".join(match[0] for match in matches[3:])
+        return _expands(command, numbers) or (bool(nested) and _is_refused(nested, numbers))
+    return name in _NESTING and (_expands(command, numbers) or _nests_refused(words, numbers))
+
+
+def _nests_refused(words: Sequence[tuple[str, bool]], numbers: frozenset[str]) -> bool:
+    """Say whether an ``if`` or a ``run`` holds a command that is refused; conditions are not commands."""
+    conditions = {1, *(index + 1 for index, (word, _) in enumerate(words) if word == "elif")}
+    nested = [
+        word for index, word in enumerate(words) if index > 0 and (words[0][0] == "run" or index not in conditions)
+    ]
+    return any(word in REFUSED or (quoted and word.strip() and _is_refused(word, numbers)) for word, quoted in nested)

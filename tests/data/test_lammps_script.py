@@ -1,10 +1,12 @@
 """Commands that a user's LAMMPS input may not hold, and what LAMMPS says of a run."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from al_driver.data.lammps_script import find_refused, has_ended, last_lines, read_error, read_halt, read_version
+from al_driver.jobs.processes import find_program
 
 HARMLESS = [
     "# run this, shell rm, python here",
@@ -19,6 +21,12 @@ HARMLESS = [
     "fix 1 all halt 10 v_x > 5 error soft",
     "variable shell equal 5",
     "partition yes 1 run 5",
+    "variable n equal 5\nrun ${n}",
+    'variable t index 300 4.5e2\nlabel loop\nrun $(100*v_t) every 10 "print ${t}"\nnext t\njump SELF loop',
+    "variable f string Si.sw\npair_coeff * * ${f} Si",
+    'variable a loop 3\nif "${a} > 1" then "run $a" else "print \'${f} x.gz\'"',
+    "variable t equal 300\nfix 1 all nvt temp ${t} ${t} 0.1\npair_style lj/cut ${t}",
+    "compute kim all temp",
 ]
 REFUSED = [
     "shell rm -rf x",
@@ -43,6 +51,23 @@ REFUSED = [
     'print "a # b" \nshell rm x',
     'print """\na # b\n"""\nshell rm x',
     '"shell" rm x',
+    "geturl http://x.org/y",
+    'variable x string \'"shell touch pwned"\'\nif "1 == 1" then ${x}',
+    'variable x string \'"1 == 1" then "shell touch pwned"\'\nif ${x}',
+    "variable x string '\"shell touch pwned\"'\nrun 0 every 1 ${x}",
+    "variable c string '0 every 1 \"shell touch pwned\"'\nrun $c",
+    "variable c equal 1\nvariable c delete\nvariable 'c' string x\nrun $c",
+    "variable n equal 1\nif '1==1' then 'variable n string x'\nrun ${n}",
+    "variable c index 5 '0 every 1 \"shell touch pwned\"'\nrun $c",
+    "variable a string n\nvariable n equal 5\nvariable ${a} string x\nrun ${n}",
+    "run $(1:%g every 1 'shell touch pwned')",
+    "variable x string 'yes 1 shell rm'\npartition ${x}",
+    "variable s string python\npair_style ${s} 5.0",
+    "variable s string 'all python/move m.C'\nfix 1 ${s}",
+    "pair_style mliap model mliappy x.pkl",
+    "pair_style kim X",
+    'dump d all atom 10 "x`touch pwned`.gz"',
+    "write_data x.zst",
 ]
 
 
@@ -54,6 +79,24 @@ def test_harmless(script: str) -> None:
 @pytest.mark.parametrize("script", REFUSED)
 def test_refused(script: str) -> None:
     assert len(find_refused(script)) == 1
+
+
+@pytest.mark.needs("lmp")
+def test_what_is_refused_would_run_and_what_is_not_gives_numbers(tmp_path: Path) -> None:
+    """LAMMPS itself is the witness that the refusals are no fancy."""
+    program = find_program("lmp")
+    assert program is not None
+    lines = [
+        "region r block 0 1 0 1 0 1", "create_box 1 r", "create_atoms 1 single 0.5 0.5 0.5", "mass 1 1",
+        "variable n equal 2", "print \"n is ${n}\"", "run ${n}",
+        "variable x string '\"shell touch pwned_if\"'", "if \"1 == 1\" then ${x}",
+        "variable c string '0 every 1 \"shell touch pwned_run\"'", "run $c",
+    ]  # fmt: skip
+    (tmp_path / "in").write_text("\n".join(lines) + "\n")
+    assert find_refused("\n".join(lines)) == [lines[8], lines[10]]
+    done = subprocess.run([program, "-in", "in", "-log", "none"], cwd=tmp_path, capture_output=True, text=True)
+    assert "n is 2" in done.stdout
+    assert {path.name for path in tmp_path.glob("pwned*")} == {"pwned_if", "pwned_run"}
 
 
 def write_output(folder: Path, text: str) -> Path:

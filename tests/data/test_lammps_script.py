@@ -58,6 +58,7 @@ REFUSED = [
     "variable c string '0 every 1 \"shell touch pwned\"'\nrun $c",
     "variable c equal 1\nvariable c delete\nvariable 'c' string x\nrun $c",
     "variable n equal 1\nif '1==1' then 'variable n string x'\nrun ${n}",
+    "if '1==1' then 'variable n equal 1' 'variable n string x'\nrun ${n}",
     "variable c index 5 '0 every 1 \"shell touch pwned\"'\nrun $c",
     "variable a string n\nvariable n equal 5\nvariable ${a} string x\nrun ${n}",
     "run $(1:%g every 1 'shell touch pwned')",

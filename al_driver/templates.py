@@ -36,6 +36,8 @@ def read_variables(path: Path) -> set[str]:
         tree = _environment().parse(source)
     except TemplateSyntaxError as error:
         raise ConfigError(Problem(f"line {error.lineno}: {error.message}", file=path)) from error
+    except RecursionError as error:
+        raise ConfigError(Problem("is nested too deeply", file=path)) from error
     if any(True for _ in meta.find_referenced_templates(tree)):
         raise ConfigError(Problem("a template cannot include or import another; write it as one file", file=path))
     return meta.find_undeclared_variables(tree)
@@ -58,8 +60,10 @@ def render(path: Path, values: Mapping[str, Any]) -> str:
         return _environment().from_string(_read(path)).render(values)
     except UndefinedError as error:
         raise ConfigError(Problem(f"{error.message}", file=path)) from error
-    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
-        raise ConfigError(Problem(f"an expression fails: {error}", file=path)) from error
+    except (
+        TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError, RecursionError, MemoryError,
+    ) as error:  # fmt: skip
+        raise ConfigError(Problem(f"an expression fails: {error or type(error).__name__}", file=path)) from error
 
 
 def _environment() -> SandboxedEnvironment:

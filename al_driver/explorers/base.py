@@ -242,6 +242,11 @@ class Explorer(Params):
         """Say how a trajectory ended."""
 
     @classmethod
+    def version(cls, directory: Path) -> str | None:  # noqa: ARG003  (an explorer need not know)
+        """Return program and version that ran, e.g. ``LAMMPS 22 Jul 2025``; None where that is not known."""
+        return None
+
+    @classmethod
     @abstractmethod
     def halted_at(cls, directory: Path) -> int | None:
         """Return the step at which a guard was met: its frame and later ones are not to be read. None without one."""

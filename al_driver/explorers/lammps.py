@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from ase import Atoms
 
 from al_driver.data.lammps import dump_steps, iter_steps, read_dump, read_rotation, write_data
-from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt
+from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt, read_version
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
 from al_driver.explorers.lammps_template import check_template, make_values, render_input
@@ -74,6 +74,11 @@ class LammpsExplorer(Explorer):
         if has_ended(output):
             return {"state": "ended", "step": last, "why": ""}
         return {"state": "crashed", "step": last, "why": read_error(output) or last_lines(output)}
+
+    @classmethod
+    def version(cls, directory: Path) -> str | None:
+        version = read_version(directory / cls.output_name)
+        return None if version == "unknown" else f"LAMMPS {version}"
 
     @classmethod
     def halted_at(cls, directory: Path) -> int | None:

@@ -14,7 +14,7 @@ from al_driver.explorers.base import Ensemble, Explorer, Job, Ramp, Stage, Struc
 from al_driver.layout import iteration_name
 from al_driver.schema.suggest import nearest
 from al_driver.seeds import make_seed
-from al_driver.structures.supercell import make_supercell
+from al_driver.structures.supercell import check_size, make_supercell
 
 
 def structure_names(explorer: Explorer) -> list[str]:
@@ -82,10 +82,14 @@ def read_entries(explorer: Explorer, type_map: Sequence[str]) -> list[list[Atoms
     for index, entry in enumerate(explorer.structures):
         try:
             frames = read_structures(entry.path, type_map, entry.pbc)
+            for atoms in frames:
+                check_size(atoms, entry.supercell)
             entries.append([make_supercell(atoms, entry.supercell) for atoms in frames])
         except ConfigError as error:
-            key = f"structures[{index}].path"
-            problems += [Problem(problem.message, key, problem.file) for problem in error.problems]
+            problems += [
+                Problem(problem.message, f"structures[{index}].{problem.key or 'path'}", problem.file)
+                for problem in error.problems
+            ]
     if problems:
         raise ConfigError(problems)
     return entries

@@ -7,9 +7,11 @@ import numpy as np
 from ase import Atoms
 from pydantic import BeforeValidator
 
+from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Int, PositiveInt
 
 Row = tuple[Int, Int, Int]
+MOST_ATOMS = 1_000_000
 
 
 def _check_shape(value: Any) -> Any:
@@ -31,6 +33,21 @@ Supercell = Annotated[
     ),
 ]
 """Repeats along the three cell vectors, or a matrix P: the new cell is P times the old one."""
+
+
+def check_size(atoms: Atoms, supercell: Supercell) -> None:
+    """Refuse a supercell that no calculation of this program could hold.
+
+    Raises
+    ------
+    ConfigError
+        With the number of atoms.
+    """
+    matrix = np.array(supercell, dtype=float)
+    n_atoms = len(atoms) * (matrix.prod() if matrix.ndim == 1 else np.linalg.det(matrix))
+    if n_atoms > MOST_ATOMS:
+        message = f"{supercell} of {len(atoms)} atoms makes {n_atoms:.3g}; at most {MOST_ATOMS:,} were expected"
+        raise ConfigError(Problem(message, "supercell"))
 
 
 def make_supercell(atoms: Atoms, supercell: Supercell) -> Atoms:

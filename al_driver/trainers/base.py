@@ -1,7 +1,7 @@
 """What a trainer is: it writes the input of each member of the committee, and says where the model lies."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -44,8 +44,14 @@ class Trainer(Params):
         """Write everything one member's training reads. Data and parent are named relative to ``directory``."""
 
     @abstractmethod
-    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
-        """Return the whole command line, from the launcher that resource.json gives."""
+    def command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Return the whole command line, from the launcher and the environment variables that resource.json gives.
+
+        Raises
+        ------
+        ConfigError
+            If the program must be looked into and is not found, or is another.
+        """
 
     @abstractmethod
     def verify(self, directory: Path) -> None:

@@ -7,7 +7,7 @@ Energies eV/atom, forces eV/Å.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -92,8 +92,8 @@ class DeepmdTrainer(Trainer):
         spec = {"phase": training.phase, "seed": training.seed, "parent": parent, "compress": self.compress}
         write_json(directory / SPEC_FILE, spec)
 
-    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
-        return python_command(launcher, PROGRAM)
+    def command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        return python_command(launcher, PROGRAM, env)
 
     def verify(self, directory: Path) -> None:
         if (directory / DIAGNOSIS_FILE).exists():
@@ -132,7 +132,8 @@ class DeepmdTrainer(Trainer):
         findings += find_schema_errors(config, type_map) if not findings else []
         for key, message in findings:
             yield self._problem(key, message)
-        stop_lr = config.get("learning_rate", {}).get("stop_lr")
+        rates = config.get("learning_rate", {})
+        stop_lr = rates.get("stop_lr") if isinstance(rates, dict) else None
         if self.warm_start and isinstance(stop_lr, (int, float)) and stop_lr >= self.warm_start.start_lr:
             message = f"{self.warm_start.start_lr:g} is not above the input's learning_rate.stop_lr, {stop_lr:g}"
             yield Problem(message, key="warm_start.start_lr")

@@ -5,6 +5,7 @@ driver (it needs no torch for that); the task checks once more wherever it runs.
 """
 
 import copy
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,6 +29,10 @@ def find_contradictions(config: dict[str, Any], type_map: Sequence[str], needs_s
         Whether a phase takes its number of steps from the input.
     """
     model, training = config["model"], config["training"]
+    strange = list(_check_sections(config))
+    if strange:
+        yield from strange
+        return
     if "model_dict" in model:
         yield "model.model_dict", "trains several tasks at once; one model with one `descriptor` was expected"
         return
@@ -41,8 +46,6 @@ def find_contradictions(config: dict[str, Any], type_map: Sequence[str], needs_s
         yield "training.systems", "is the layout of DeePMD-kit 1; use `training_data`, without `systems`"
     for section, list_key in (("training_data", "init_data"), ("validation_data", "valid_data")):
         data = training.get(section) or {}
-        if not isinstance(data, dict):
-            continue
         if data.get("systems"):
             yield f"training.{section}.systems", f"names data; list them under `{list_key}` of the param file instead"
         for key in ("batch_size", "sys_probs"):
@@ -54,6 +57,16 @@ def find_contradictions(config: dict[str, Any], type_map: Sequence[str], needs_s
         yield f"model.{key}", "names a file; only inputs that stand alone can be trained"
     if needs_steps and not any(key in training for key in (*STEPS_KEYS, *EPOCH_KEYS)):
         yield "training.numb_steps", "is missing, and `steps` does not give every phase its own"
+
+
+def _check_sections(config: dict[str, Any]) -> Iterator[Finding]:
+    """Yield the sections that the driver reads or sets, and that are no objects; a section of data may be null."""
+    for name in ("learning_rate", "loss", "optimizer"):
+        if not isinstance(config.get(name, {}), dict):
+            yield name, f"needs an object; found {json.dumps(config[name])[:40]}"
+    for name in ("training_data", "validation_data"):
+        if not isinstance(config["training"].get(name) or {}, dict):
+            yield f"training.{name}", f"needs an object; found {json.dumps(config['training'][name])[:40]}"
 
 
 def find_schema_errors(config: dict[str, Any], type_map: Sequence[str]) -> Iterator[Finding]:

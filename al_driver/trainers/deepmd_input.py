@@ -5,13 +5,12 @@ by. `fill_in` adds what belongs to one member: seeds, data, names. Everything is
 """
 
 import copy
-import json
 from os.path import relpath  # pathlib has no `walk_up` before Python 3.12
 from pathlib import Path
 from typing import Any
 
 from al_driver.errors import ConfigError, Problem
-from al_driver.schema.suggest import nearest_file
+from al_driver.schema.jsonc import read_jsonc
 from al_driver.seeds import make_seed
 from al_driver.trainers.base import Training
 
@@ -38,19 +37,10 @@ def read_input(source: Path | dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file is missing or no JSON object, or lacks ``model`` or ``training``.
+        If the file is missing or no JSON object, holds a number that is not finite, or lacks ``model`` or ``training``.
     """
-    content: Any = source
+    content: dict[str, Any] = source if isinstance(source, dict) else read_jsonc(source)
     file, key = (source, "") if isinstance(source, Path) else (None, "input")
-    if isinstance(source, Path):
-        if not source.is_file():
-            raise ConfigError(Problem(f"does not exist{nearest_file(source)}", file=source))
-        try:
-            content = json.loads(source.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(Problem(f"is no JSON: {error}", file=source)) from error
-    if not isinstance(content, dict):
-        raise ConfigError(Problem("is no JSON object; the input of `dp train` was expected", key=key, file=file))
     missing = [name for name in ("model", "training") if not isinstance(content.get(name), dict)]
     if missing:
         raise ConfigError(Problem(f"lacks the object `{missing[0]}` of a `dp train` input", key=key, file=file))
@@ -120,11 +110,12 @@ def _set_seeds(node: dict[str, Any], seed: int, path: str) -> None:
         if name in _SEEDED and isinstance(part, dict):
             members = part.get("list")  # of a hybrid descriptor, which takes no seed of its own
             for index, member in enumerate(members if isinstance(members, list) else []):
-                member["seed"] = make_seed(seed, where, index)
+                if isinstance(member, dict):
+                    member["seed"] = make_seed(seed, where, index)
             if not isinstance(members, list):
                 part["seed"] = make_seed(seed, where)
         elif name == "models" and isinstance(part, list):
-            for index, member in enumerate(part):
+            for index, member in enumerate(member for member in part if isinstance(member, dict)):
                 _set_seeds(member, seed, f"{where}.{index}")
 
 

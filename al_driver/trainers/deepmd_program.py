@@ -5,17 +5,19 @@ torch; our program is handed to that Python by its file's path, behind the same 
 """
 
 import re
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
+from al_driver.jobs.processes import find_program
+
+KEY = "train.command (resource file)"
 
 _LONG_PATH = re.compile(rb"'''exec' \"?([^\"\n]+?)\"? \"\$0\"")  # how pip writes an interpreter's path that is too long
 
 
-def python_command(launcher: Sequence[str], program: Path) -> tuple[str, ...]:
+def python_command(launcher: Sequence[str], program: Path, env: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Return the command line that runs ``program`` where ``dp`` would run.
 
     Parameters
@@ -23,23 +25,26 @@ def python_command(launcher: Sequence[str], program: Path) -> tuple[str, ...]:
     launcher
         As in resource.json: ``("dp",)``, ``("srun", "-n", "1", "/opt/dp/bin/dp")``; in place of ``dp`` a Python that
         has DeePMD-kit may stand, which is what a module or a container needs.
+    env
+        The task's own environment variables, PATH perhaps among them.
 
     Raises
     ------
     ConfigError
-        If ``dp`` is not found, or is not a Python script.
+        If ``dp`` is not found, is not the last word, or is not a Python script.
     """
     *before, name = launcher
     if Path(name).name.startswith("python"):
         return (*before, name, str(program))
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None:
+    found = find_program(name, env)
+    if name.startswith("-") or found is None:
+        wrong = "is an option" if name.startswith("-") else f"is neither on the PATH nor beside {sys.executable}"
         raise ConfigError(
             Problem(
-                f"program {name!r} is neither on the PATH nor beside {sys.executable}.\n"
-                "  Install DeePMD-kit (pip install 'al-driver[local]'), or give the path of `dp`, or of a Python that "
-                "has DeePMD-kit.",
-                key="train.command",
+                f"its last word, {name!r}, {wrong}; `dp` was expected there.\n"
+                "  Install DeePMD-kit (pip install 'al-driver[local]'), or give the path of `dp`. Where a module or a\n"
+                '  container brings it, write its Python in place of `dp`: "command": "python3".',
+                key=KEY,
             )
         )
     return (*before, *_read_interpreter(Path(found)), str(program))
@@ -60,7 +65,7 @@ def _read_interpreter(script: Path) -> tuple[str, ...]:
             Problem(
                 f"{script} is not a Python script; expected `dp` as DeePMD-kit installs it.\n"
                 "  Give the path of a Python that has DeePMD-kit in place of `dp`.",
-                key="train.command",
+                key=KEY,
             )
         )
     return tuple(words)

@@ -131,8 +131,21 @@ def test_contradictions_are_named_with_file_and_key(tmp_path: Path) -> None:
 def test_an_input_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "dp_train.json").write_text("{,}")
     assert messages(make_trainer(input=str(tmp_path / "dp_trian.json")))[0].endswith("did you mean 'dp_train.json'?")
-    assert "is no JSON" in messages(make_trainer(input=str(tmp_path / "dp_train.json")))[0]
+    (message,) = messages(make_trainer(input=str(tmp_path / "dp_train.json")))
+    assert message == f"{tmp_path / 'dp_train.json'}:1:2: a key in double quotes was expected here"
     assert messages(make_trainer(input={"modle": {}})) == ["input: lacks the object `model` of a `dp train` input"]
+
+
+def test_a_number_that_is_not_finite_is_no_input(tmp_path: Path) -> None:
+    (tmp_path / "dp.json").write_text('{"model": {}, "training": {},\n "loss": {"start_pref_e": NaN}}')
+    (message,) = messages(make_trainer(input=str(tmp_path / "dp.json")))
+    assert message == f"{tmp_path / 'dp.json'}:2:27: NaN is not a number in JSON; give a finite one, or null"
+
+
+@pytest.mark.parametrize("rates", [5, None, ["exp"]])
+def test_a_learning_rate_that_is_no_object_is_named(rates: Any) -> None:
+    trainer = make_trainer(input=tiny_input(learning_rate=rates), warm_start={"steps": 20, "start_lr": 1e-3})
+    assert messages(trainer) == [f"input.learning_rate: needs an object; found {json.dumps(rates)}"]
 
 
 def test_learning_rate_of_a_warm_start_lies_above_the_last_one() -> None:

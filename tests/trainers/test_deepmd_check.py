@@ -35,6 +35,13 @@ def test_what_the_driver_must_say_is_refused(training: dict[str, Any], key: str,
     assert text in message
 
 
+@pytest.mark.parametrize("section", ["training_data", "validation_data"])
+def test_data_that_are_no_object_are_named(section: str) -> None:
+    config = tiny_input(training={"numb_steps": 5, section: ["a", "b"]})
+    assert contradictions(config) == [(f"training.{section}", 'needs an object; found ["a", "b"]')]
+    assert contradictions(tiny_input(training={"numb_steps": 5, section: None})) == []
+
+
 def test_type_map_in_another_order_is_refused() -> None:
     config = tiny_input()
     config["model"]["type_map"] = ["C", "Si"]

@@ -53,8 +53,19 @@ def test_dp_is_found_beside_the_drivers_python(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_missing_program_is_named() -> None:
-    with pytest.raises(ConfigError, match="program 'dp-of-nobody' is neither on the PATH nor beside"):
+    with pytest.raises(ConfigError, match="its last word, 'dp-of-nobody', is neither on the PATH nor beside") as error:
         python_command(("dp-of-nobody",), PROGRAM)
+    assert 'write its Python in place of `dp`: "command": "python3"' in str(error.value)
+
+
+def test_an_option_after_dp_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"its last word, '--pt', is an option; `dp` was expected there"):
+        python_command(("dp", "--pt"), PROGRAM)
+
+
+def test_dp_is_found_on_the_path_of_the_tasks(tmp_path: Path) -> None:
+    script(tmp_path, "#!/opt/other/python\n")
+    assert python_command(("dp",), PROGRAM, {"PATH": str(tmp_path)})[0] == "/opt/other/python"
 
 
 def test_a_program_that_is_no_python_script_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ase.build import bulk, molecule
 from tiny_trainings import labelled, make_trainer, silicon_frames, tiny_input, train, write_systems
 
 from al_driver.errors import EngineError
+from al_driver.tasks.deepmd_train import Failure, check_first_loss, check_weights
 
 pytestmark = pytest.mark.needs("dp")
 LKF = {"type": "LKF", "kf_blocksize": 512}
@@ -103,6 +105,29 @@ def test_a_warm_start_continues_from_its_own_parent(parent: Path, silicon: list[
     ]
     assert sel[0] == sel[1], "sel is auto, and must be the parent's"
     assert not (tmp_path / "child" / "compressed.pth").exists()
+
+
+def test_a_changed_weight_is_no_warm_start() -> None:
+    import torch
+
+    parent = {"fitting.weight": torch.arange(6.0), "fitting.bias": torch.zeros(2)}
+    check_weights(parent | {"loss.extra": torch.ones(1)}, parent)
+    changed = torch.arange(6.0)
+    changed[5] = torch.nextafter(changed[5], torch.tensor(10.0))
+    with pytest.raises(Failure, match=r"warm start did not take: 1 of 2 weights are not the parent's"):
+        check_weights(parent | {"fitting.weight": changed}, parent)
+    with pytest.raises(Failure, match="1 of 2 weights"):
+        check_weights({"fitting.weight": parent["fitting.weight"]}, parent)
+
+
+def test_another_first_loss_is_no_warm_start() -> None:
+    losses = SimpleNamespace(first=0.101, expected=0.1)
+    assert check_first_loss({}, losses) == {"first_loss": 0.101, "parent_loss": 0.1}
+    losses.first = 0.2
+    with pytest.raises(Failure, match=r"did not take: the first loss is 0\.2, the parent gives 0\.1$") as refused:
+        check_first_loss({}, losses)
+    assert refused.value.reason == "engine_error"
+    assert check_first_loss({"optimizer": LKF}, losses)["first_loss"] == 0.2
 
 
 @pytest.mark.parametrize(

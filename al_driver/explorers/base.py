@@ -237,6 +237,17 @@ class Explorer(Params):
         """
 
     @classmethod
+    def salvage(cls, directory: Path) -> None:
+        """Accept what a trajectory left that `verify` refuses, now that its program is known to have crashed by itself.
+
+        Raises
+        ------
+        EngineError
+            If the dynamics did not begin at all, with what the program said.
+        """
+        cls.verify(directory)
+
+    @classmethod
     @abstractmethod
     def outcome(cls, directory: Path) -> Outcome:
         """Say how a trajectory ended."""

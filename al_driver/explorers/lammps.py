@@ -54,15 +54,20 @@ class LammpsExplorer(Explorer):
     @classmethod
     def verify(cls, directory: Path) -> None:
         output = directory / cls.output_name
-        error = read_error(output)
-        if error is None and not has_ended(output):
+        if read_error(output) is None and not has_ended(output):
             raise EngineError("no_output", directory, f"LAMMPS vanished without a word after: {last_lines(output)}")
+        cls.salvage(directory)
+
+    @classmethod
+    def salvage(cls, directory: Path) -> None:
+        output = directory / cls.output_name
         expected = [TRAJECTORY_FILE]
         if cls.deviation_name in (directory / INPUT_FILE).read_text(encoding="utf-8"):
             expected.append(cls.deviation_name)
         for name in expected:
             if not _has_frames(directory / name):
-                raise EngineError("engine_error", directory, error or f"no frame in {name}; {last_lines(output)}")
+                message = read_error(output) or f"no frame in {name}; {last_lines(output)}"
+                raise EngineError("engine_error", directory, message)
 
     @classmethod
     def outcome(cls, directory: Path) -> Outcome:

@@ -6,7 +6,7 @@ to blame too often; everything else is run again.
 
 import signal
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,12 @@ MACHINE_SIGNALS = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
      signal.SIGXCPU, signal.SIGXFSZ, signal.SIGBUS, signal.SIGPWR}
 )  # fmt: skip
-"""Signals that come from outside a program; SIGSEGV, SIGFPE and SIGABRT are its own."""
+"""Signals that come from outside a program."""
 
-WRAPPED = {256 - number: int(number) for number in (signal.SIGKILL, signal.SIGTERM)}
+OWN_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
+"""Signals that a program brings upon itself."""
+
+WRAPPED = {256 - number: int(number) for number in (signal.SIGKILL, signal.SIGTERM, *OWN_SIGNALS)}
 """Exit codes of Python launchers (`lmp` of the wheel) whose program was killed: a negative code modulo 256."""
 
 
@@ -57,8 +60,18 @@ class Ending:
             return self.error
         if self.code is None:
             return "its end was not seen"
-        number = -self.code if self.code < 0 else WRAPPED.get(self.code, self.code - 128)  # shells report 128 + signal
-        return f"killed by signal {number}" if number in MACHINE_SIGNALS else None
+        return f"killed by signal {self._signal}" if self._signal in MACHINE_SIGNALS else None
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether the program ended itself by a signal."""
+        return self.timed_out is None and not self.error and self._signal in OWN_SIGNALS
+
+    @property
+    def _signal(self) -> int:
+        """The signal that ended it; 0 or less, or no signal's number, when none did."""
+        code = self.code or 0
+        return -code if code < 0 else WRAPPED.get(code, code - 128)  # shells report 128 + signal
 
 
 @dataclass(frozen=True)
@@ -74,14 +87,11 @@ class Failure:
 
 
 def judge(attempt: Attempt, ending: Ending) -> Failure | None:
-    """Publish an attempt whose output is whole, whatever its exit code; otherwise say why it is not."""
-    try:
-        attempt.task.verify(attempt.folder)
-    except EngineError as error:
-        found = Failure(error.reason, error.detail, attempt.folder)
-    except Exception as error:  # a damaged output must not end the run, whatever a parser makes of it
-        found = Failure("engine_error", f"its output cannot be read ({type(error).__name__}: {error})", attempt.folder)
-    else:
+    """Publish an attempt whose output is whole, or was left by a crash and can be used; otherwise say why it is not."""
+    found = _refusal(attempt.task.verify, attempt.folder)
+    if found is not None and attempt.task.salvage is not None and ending.is_crash:
+        found = _refusal(attempt.task.salvage, attempt.folder)
+    if found is None:
         attempt.folder.rename(attempt.task.folder)
         return None
     detail = ending.machine_detail()
@@ -89,6 +99,16 @@ def judge(attempt: Attempt, ending: Ending) -> Failure | None:
         status = f" (exit status {ending.code})" if ending.code else ""
         return replace(found, detail=found.detail + status)
     return Failure("engine_error" if ending.timed_out is None else "timeout", detail, attempt.folder, final=False)
+
+
+def _refusal(check: Callable[[Path], None], folder: Path) -> Failure | None:
+    try:
+        check(folder)
+    except EngineError as error:
+        return Failure(error.reason, error.detail, folder)
+    except Exception as error:  # a damaged output must not end the run, whatever a parser makes of it
+        return Failure("engine_error", f"its output cannot be read ({type(error).__name__}: {error})", folder)
+    return None
 
 
 def conclude(failure: Failure, before: Sequence[str], retries: int) -> Failure:

@@ -23,6 +23,9 @@ class Task:
     """Raises `EngineError` unless the folder holds a whole result. It is handed the attempt's folder."""
     output: str = "output"
     """The file, in the attempt's folder, that takes stdout and stderr."""
+    salvage: Callable[[Path], None] | None = None
+    """Asked when ``verify`` refuses and the program crashed by a signal of its own: raises `EngineError` unless what
+    was written before is a result of its own."""
 
     @property
     def name(self) -> str:

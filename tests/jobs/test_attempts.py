@@ -1,8 +1,12 @@
 """Whose fault it was, and what is told of it."""
 
+import signal
+from dataclasses import replace
+
 import pytest
 from batch_program import make_task
 
+from al_driver.errors import EngineError
 from al_driver.jobs.attempts import (
     Attempt,
     Ending,
@@ -36,6 +40,38 @@ from al_driver.jobs.attempts import (
 )
 def test_the_machine_is_told_from_the_physics(ending, detail):
     assert ending.machine_detail() == detail
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL])
+def test_a_crash_is_known_from_every_launcher(number):
+    codes = (-number, 128 + number, 256 - number)  # as a child, under a shell, under the wheel's Python
+    assert all(Ending(code=code).is_crash and Ending(code=code).machine_detail() is None for code in codes)
+    assert not Ending(code=-number, timed_out=60).is_crash
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, 11, -9, 137, 247, -15, 143, 241])
+def test_other_endings_are_no_crash(code):
+    assert not Ending(code=code).is_crash
+
+
+@pytest.mark.parametrize(("code", "published"), [(-11, True), (139, True), (245, True), (-9, False), (1, False)])
+def test_what_a_crash_left_is_published_if_the_task_can_use_it(tmp_path, code, published):
+    asked = []
+    attempt = Attempt(replace(make_task(tmp_path / "t", "true"), salvage=asked.append), 1)
+    attempt.folder.mkdir()
+    assert (judge(attempt, Ending(code=code)) is None) == published == attempt.task.folder.exists()
+    assert asked == ([attempt.folder] if published else [])
+
+
+def test_a_crash_that_left_nothing_of_use_is_a_failure_in_the_words_of_the_task(tmp_path):
+    def refuse(folder):
+        raise EngineError("engine_error", folder, "no frame")
+
+    attempt = Attempt(replace(make_task(tmp_path / "t", "true"), salvage=refuse), 1)
+    attempt.folder.mkdir()
+    failure = judge(attempt, Ending(code=-11))
+    assert (failure.detail, failure.final) == ("no frame (exit status -11)", True)
+    assert not attempt.task.folder.exists()
 
 
 @pytest.mark.parametrize(("code", "final", "reason"), [(-9, False, "engine_error"), (1, True, "no_output")])

@@ -8,6 +8,7 @@ BEGUN_FILE = "begun.json"  # written first: what the step's folder is being made
 JOBS_DIR = "jobs"  # what was submitted, and what became of it
 DATASET_DIR = "dataset"
 VALID_DIR = "valid"
+STRUCTURES_DIR = "structures"
 LABELLED_FILE = "labelled.extxyz"
 REJECTED_FILE = "rejected.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -16,6 +17,7 @@ SELECTED_FILE = "selected.extxyz"
 EVALUATION_FILE = "evaluation.json"
 MD_TASKS_FILE = "tasks.json"
 LABEL_KEYS_FILE = "keys.json"
+REUSED_FILE = "reused.json"  # in a label's folder: where it was found again
 GROUP_FILE = "group.json"  # in a job's folder: the tasks it carries
 CLAIM_FILE = "claim"  # who runs the job, or gave it up
 JOURNAL_FILE = "journal.jsonl"  # what became of each of its tasks
@@ -99,7 +101,7 @@ class WorkFolder:
 
     @property
     def structures(self) -> Path:
-        return self.root / "structures"
+        return self.root / STRUCTURES_DIR
 
     def step(self, iteration: int, step: str) -> Path:
         return self.root / iteration_name(iteration) / step

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from al_driver.data.sources import find_paths
 from al_driver.explorers.base import Stage, Trajectory
-from al_driver.explorers.sweep import entries_of, make_trajectories, read_entries
-from al_driver.files import write_json
+from al_driver.explorers.sweep import entries_of, make_trajectories, read_entries, structure_names
+from al_driver.files import read_json, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import MD_TASKS_FILE, task_name
 from al_driver.query.job import MdTask
@@ -54,36 +55,46 @@ def run_explore(
         ]
         write_json(step.folder / MD_TASKS_FILE, [_describe(task, trajectory) for task, trajectory in done])
         outcomes: Counter[str] = Counter(params.explore.outcome(task.folder)["state"] for task, _ in done)
-        return {"trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes}
+        versions = sorted({version for task, _ in done if (version := params.explore.version(task.folder))})
+        return {"trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes, "versions": versions}
 
-    record = context.run_step(step, work, [MD_TASKS_FILE], accepted=accepted)
-    ends = ", ".join(f"{key} {value}" for key, value in record.result.items() if key != "trajectories" and value)
+    def outputs(_: dict[str, Any]) -> list[str]:
+        return [MD_TASKS_FILE, *(str(md["path"]) for md in read_json(step.folder / MD_TASKS_FILE))]
+
+    record = context.run_step(step, work, outputs, accepted=accepted)
+    hidden = {"trajectories", "versions"}
+    ends = ", ".join(f"{key} {value}" for key, value in record.result.items() if key not in hidden and value)
     log.info("%s: %d trajectories: %s", step.name, record.result["trajectories"], ends)
     return record
 
 
 def explore_inputs(params: RunParams, stage: Stage) -> dict[str, Any]:
-    """Return what of the input the exploration of a stage reads: its own jobs and their structures only."""
-    used = sorted({index for job in stage.jobs for index in entries_of(params.explore, job)})
+    """Return what of the input the exploration of a stage reads: its own jobs and their structures only.
+
+    Structures go by their names, which stand in what the step leaves; a job that counts them names them too.
+    """
+    names = structure_names(params.explore)
     explorer = {
         name: identity(getattr(params.explore, name))
         for name in type(params.explore).model_fields
         if name not in ("structures", "iterations", "stop_after")
     }
-    structures = {}
-    for index in used:
-        entry = params.explore.structures[index]
-        files = sorted(entry.path.parent.glob(entry.path.name)) if not entry.path.exists() else [entry.path]
-        own = entry.model_dump(mode="json", exclude={"path", "max_select"})
-        structures[str(index)] = own | {"files": identity(files)}
+    structures: dict[str, Any] = {}
+    jobs = []
+    for job in stage.jobs:
+        entries = entries_of(params.explore, job)
+        for index in entries:
+            entry = params.explore.structures[index]
+            own = entry.model_dump(mode="json", exclude={"path", "name", "max_select"})
+            structures[names[index]] = own | {"files": identity(find_paths(entry.path))}
+        jobs.append(job.model_dump(mode="json") | {"structures": [names[index] for index in entries]})
     return {
         "seed": params.seed,
         "type_map": list(params.type_map),
-        "models": params.train.models,
-        "metric": params.query.metric,
+        "relative_epsilon": params.query.relative_epsilon,
         "explore": explorer,
         "structures": structures,
-        "jobs": [job.model_dump(mode="json") for job in stage.jobs],
+        "jobs": jobs,
     }
 
 
@@ -103,6 +114,7 @@ def _make_task(
         argv=(*context.resources.role("explore").argv(explorer.default_command), *explorer.arguments()),
         write_inputs=write_inputs,
         verify=explorer.verify,
+        salvage=explorer.salvage,
         output=explorer.output_name,
     )
 

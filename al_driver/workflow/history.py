@@ -1,15 +1,18 @@
-"""``history.json``: what happened to a work folder, and which iterations the user keeps whatever the input says."""
+"""``history.json``: what happened to a work folder, and which steps the user keeps whatever the input says."""
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import ConfigError
+from al_driver.errors import StateMismatch
 from al_driver.files import read_json, write_json
-from al_driver.layout import STEPS, WorkFolder
+from al_driver.layout import STEPS
 
 MOST_EVENTS = 1000
+Position = tuple[int, str]
+"""Iteration and step."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,26 @@ class History:
     path: Path
 
     def read(self) -> dict[str, Any]:
+        """Return the content of the file, with every key.
+
+        Raises
+        ------
+        StateMismatch
+            If the file is damaged.
+        """
         empty: dict[str, Any] = {
             "kind": "run",
-            "accepted_below": 0,
+            "accepted_before": [0, STEPS[0]],
+            "pending": None,
             "state": "stopped",
             "error": None,
             "verdict": None,
             "events": [],
         }
-        return empty | read_json(self.path) if self.path.exists() else empty
+        content = read_json(self.path) if self.path.exists() else {}
+        if not isinstance(content, dict):
+            raise StateMismatch(f"{self.path} is damaged: it holds no JSON object.\n  Move it away and start again.")
+        return empty | content
 
     def add(self, event: str, **changes: Any) -> None:
         """Record an event, together with changes of the top-level keys."""
@@ -37,47 +51,51 @@ class History:
         write_json(self.path, content)
 
     @property
-    def accepted_below(self) -> int:
-        """Iterations below this one keep their recorded fingerprints."""
-        return int(self.read()["accepted_below"])
+    def accepted_before(self) -> Position:
+        """Finished steps before this one keep what they were made from."""
+        iteration, step = self.read()["accepted_before"]
+        return int(iteration), str(step)
+
+    def carry_out(
+        self,
+        request: str | None,
+        check: Callable[[str], None],
+        set_aside: Callable[[str], list[Path]],
+        **changes: Any,
+    ) -> tuple[str | None, list[Path]]:
+        """Set folders aside as the user asks, once: until the run is done, the same request is not repeated.
+
+        A request whose renames were interrupted is finished first, whether it is given again or not.
+
+        Parameters
+        ----------
+        request
+            As on the command line, e.g. ``--redo 1/train``; None when nothing is asked for.
+        check
+            Raises where the request makes no sense; nothing has changed then.
+        set_aside
+            Renames what the request names.
+        changes
+            Top-level keys that change with it.
+
+        Returns
+        -------
+        The request that holds until the run is done, and what was set aside now.
+        """
+        pending = self.read()["pending"]
+        if request is not None and (pending is None or pending["request"] != request):
+            check(request)
+            pending = {"request": request, "aside": False}
+            self.add(request, pending=pending, **changes)
+        if pending is None:
+            return None, []
+        moved = []
+        if not pending["aside"]:
+            moved = set_aside(pending["request"])
+            self.add(f"{pending['request']}: set aside {len(moved)}", pending=pending | {"aside": True})
+        return str(pending["request"]), moved
 
 
-def set_aside_from(folder: WorkFolder, iteration: int, step: str = STEPS[0]) -> list[Path]:
-    """Rename a step, all later ones and ``final`` to ``.bak.N``; return what they are called now.
-
-    Raises
-    ------
-    ConfigError
-        If the run has not come to this iteration.
-    """
-    there = folder.iterations()
-    if there and iteration > there[-1] + 1:
-        raise ConfigError(f"there is no iteration {iteration} in {folder.root}: the last is {there[-1]}.")
-    later = [folder.step(iteration, name) for name in STEPS[STEPS.index(step) :]]
-    if step == STEPS[0]:
-        later = [later[0].parent]
-    later += [folder.step(index, STEPS[0]).parent for index in folder.iterations() if index > iteration]
-    return [set_aside(path) for path in (*later, folder.final) if path.exists()]
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a folder to the next free ``.bak.N`` beside it; nothing is deleted."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.bak.{number}")).exists():
-        number += 1
-    path.rename(target)
-    return target
-
-
-def parse_redo(text: str) -> tuple[int, str]:
-    """Read ``K/STEP`` as a user writes it after ``--redo``.
-
-    Raises
-    ------
-    ConfigError
-        If it is not of that form.
-    """
-    iteration, _, step = text.partition("/")
-    if not iteration.isdecimal() or step not in STEPS:
-        raise ConfigError(f"--redo {text}: expected K/STEP, e.g. 2/explore; steps are {', '.join(STEPS)}.")
-    return int(iteration), step
+def is_before(one: Position, other: Position) -> bool:
+    """Say whether a step comes before another in a run."""
+    return (one[0], STEPS.index(one[1])) < (other[0], STEPS.index(other[1]))

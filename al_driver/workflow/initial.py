@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from al_driver.layout import WorkFolder
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.schema.run import DataSource, RunParams
+from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
-from al_driver.workflow.history import set_aside
 from al_driver.workflow.step import Step
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,11 @@ class Place:
     format: str | None
     target: Path
 
-    @property
+    @cached_property
     def is_ready(self) -> bool:
-        return self.path.is_dir() and self.format in (None, NPY)
+        """Whether trainers read it where it lies; deepmd/npy/mixed, whose frames differ in species, must be sorted."""
+        is_npy = self.path.is_dir() and self.format in (None, NPY)
+        return is_npy and next(self.path.rglob("set.*/real_atom_types.npy"), None) is None
 
     @property
     def folder(self) -> Path:

@@ -17,8 +17,9 @@ from al_driver.errors import EngineError
 from al_driver.files import hash_json, read_json, write_json, write_json_lines
 from al_driver.jobs.batch import BatchResult
 from al_driver.jobs.task import Task
-from al_driver.layout import DATASET_DIR, LABEL_KEYS_FILE, LABELLED_FILE, REJECTED_FILE, task_name
+from al_driver.layout import DATASET_DIR, LABEL_KEYS_FILE, LABELLED_FILE, REJECTED_FILE, REUSED_FILE, task_name
 from al_driver.schema.base import identity
+from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
 
@@ -48,19 +49,31 @@ def run_label(
     def work() -> dict[str, Any]:
         frames = [sort_by_type(frame, type_map) for frame in read_frames(selected)]
         labels = Labelling(engine, frames, step.folder)
-        reused = labels.reuse(context.folder.root)
+        labels.mend()
+        labels.reuse(context.folder.root)
         launcher = context.resources.role("label").argv(engine.default_command)
         result = context.run_tasks(step, "label", labels.tasks(launcher))
-        return labels.collect(result, type_map) | {"reused": reused}
+        return labels.collect(result, type_map)
 
-    record = context.run_step(step, work, [LABELLED_FILE, REJECTED_FILE], accepted=accepted)
-    log.info("%s: labelled %d, rejected %d", step.name, record.result["labelled"], record.result["rejected"])
+    def outputs(result: dict[str, Any]) -> list[str]:
+        return [LABELLED_FILE, REJECTED_FILE, *([DATASET_DIR] if result["labelled"] else [])]
+
+    record = context.run_step(step, work, outputs, accepted=accepted)
+    log.info(
+        "%s: labelled %d (%d found again), rejected %d",
+        step.name, *(record.result[key] for key in ("labelled", "reused", "rejected")),
+    )  # fmt: skip
     return record
 
 
 def label_inputs(engine: Engine, type_map: Sequence[str]) -> dict[str, Any]:
-    """Return what of the input a label step reads."""
-    return {"label": identity(engine), "identity": engine.identity(), "type_map": list(type_map)}
+    """Return what of the input a label step reads: whatever decides the engine's numbers, and nothing else."""
+    return {"identity": {"sha256": engine.identity()}, "type_map": list(type_map)}
+
+
+def label_detail(engine: Engine) -> dict[str, Any]:
+    """Return the engine's keys, to say which of them changed."""
+    return {"label": identity(engine)}
 
 
 class Labelling:
@@ -79,20 +92,47 @@ class Labelling:
     def tasks(self, launcher: Sequence[str]) -> list[Task]:
         return [self._make_task(index, launcher) for index in range(len(self.frames))]
 
-    def reuse(self, root: Path) -> int:
-        """Copy the labels of the same frames with the same engine that lie in steps set aside; return how many."""
+    def mend(self) -> None:
+        """Set aside published results that cannot be read, or are not of these frames, so that they are run again."""
+        for index in range(len(self.frames)):
+            folder = self.folder / task_name(index)
+            if folder.exists() and (error := self._try(index, folder)) is not None:
+                log.warning("%s: %s; it is now %s, and runs again", folder, error, set_aside(folder).name)
+
+    def reuse(self, root: Path) -> None:
+        """Copy the labels of the same frames with the same engine that lie in steps set aside; each is read first."""
         write_json(self.folder / LABEL_KEYS_FILE, self.keys)
-        found = dict(_labels_set_aside(root))
-        reused = 0
-        for name, key in self.keys.items():
-            target = self.folder / name
-            if key in found and not target.exists():
-                temporary = target.with_name(f".{name}.tmp")
-                shutil.rmtree(temporary, ignore_errors=True)
-                shutil.copytree(found[key], temporary, symlinks=True)
-                temporary.rename(target)
-                reused += 1
-        return reused
+        found: dict[str, list[Path]] = {}
+        for key, source in _labels_set_aside(root):
+            found.setdefault(key, []).append(source)
+        for index, (name, key) in enumerate(self.keys.items()):
+            if not (self.folder / name).exists():
+                any(self._copy(index, source) for source in found.get(key, ()))
+
+    def _copy(self, index: int, source: Path) -> bool:
+        """Publish a copy of a label; False where it cannot be read."""
+        target = self.folder / task_name(index)
+        temporary = target.with_name(f".{target.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary, symlinks=True)
+        error = self._try(index, temporary)
+        if error is not None:
+            log.warning("%s: %s; it is not used again", source, error)
+            shutil.rmtree(temporary)
+            return False
+        write_json(temporary / REUSED_FILE, {"from": os.path.relpath(source, target)})
+        temporary.rename(target)
+        return True
+
+    def _try(self, index: int, directory: Path) -> str | None:
+        """Read a label and keep it; say why it cannot be read."""
+        try:
+            self._labels[index] = self._read(index, directory)
+        except EngineError as error:
+            return f"{error.reason}: {error.detail}"
+        except Exception as error:  # a damaged output must not end the run, whatever a parser makes of it
+            return f"cannot be read ({type(error).__name__}: {error})"
+        return None
 
     def collect(self, result: BatchResult, type_map: Sequence[str]) -> dict[str, Any]:
         """Write what came out; return the counts and the versions of the programs."""
@@ -110,7 +150,9 @@ class Labelling:
             write_dataset(self.folder / DATASET_DIR, labelled, type_map)
         write_frames(self.folder / LABELLED_FILE, labelled)
         write_json_lines(self.folder / REJECTED_FILE, rejected)
-        return {"labelled": len(labelled), "rejected": len(rejected), "versions": sorted(versions)}
+        reused = sum((self.folder / name / REUSED_FILE).exists() for name in self.keys)
+        counts = {"labelled": len(labelled), "rejected": len(rejected), "reused": reused}
+        return counts | {"versions": sorted(versions)}
 
     def _make_task(self, index: int, launcher: Sequence[str]) -> Task:
         def verify(directory: Path) -> None:

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from al_driver.explorers.sweep import structure_names
+from al_driver.explorers.base import Stage
+from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.files import read_json, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, SELECTED_FILE, SUMMARY_FILE
@@ -87,17 +89,19 @@ def run_query(
     return record
 
 
-def query_inputs(params: RunParams) -> dict[str, Any]:
-    """Return what of the input the selection reads; budgets of the whole run and stop rules are not in it."""
+def query_inputs(params: RunParams, stage: Stage) -> dict[str, Any]:
+    """Return what of the input the selection of a stage reads; budgets of the whole run and stop rules are not in it.
+
+    Of the structures' own limits only those of the stage's structures.
+    """
+    names = structure_names(params.explore)
+    used = sorted({index for job in stage.jobs for index in entries_of(params.explore, job)})
+    caps = {names[index]: params.explore.structures[index].max_select for index in used}
     return {
         "seed": params.seed,
         "query": params.query.selection_identity(),
         "stop_after": params.explore.stop_after,
-        "max_select": {
-            name: entry.max_select
-            for name, entry in zip(structure_names(params.explore), params.explore.structures, strict=True)
-            if entry.max_select is not None
-        },
+        "max_select": {name: cap for name, cap in caps.items() if cap is not None},
     }
 
 
@@ -117,8 +121,11 @@ def describe(summary: dict[str, Any]) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Let a finished file stand in the step's folder too, without a second copy of its content."""
+    """Let a finished file stand in the step's folder too; a second copy only where the file system has no links."""
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)
-    os.link(source, temporary)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, temporary)
     temporary.replace(target)

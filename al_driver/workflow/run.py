@@ -11,16 +11,19 @@ from al_driver.explorers.base import Stage
 from al_driver.layout import DATASET_DIR, SELECTED_FILE
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Phase
+from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
 from al_driver.workflow.explore import explore_inputs, run_explore
-from al_driver.workflow.history import set_aside
+from al_driver.workflow.history import is_before
 from al_driver.workflow.initial import InitialData, prepare_data
-from al_driver.workflow.label import label_inputs, run_label
+from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.query import query_inputs, run_query
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
 log = logging.getLogger(__name__)
+MOST_BROKEN = 0.5
+"""Where a larger share of the trajectories ended early, their few sound frames prove nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,9 @@ class Loop:
     def iterate(self, iteration: int, stage: Stage) -> tuple[Record, Record]:
         """Run one iteration; return the records of its exploration and its query."""
         trained = self._train(iteration)
-        models = model_paths(self.params, self.context.folder.step(iteration, "train"))
+        models = model_paths(self.params, self.context.folder.step(iteration, "train"), trained)
         explored = self._explore(iteration, stage, models, trained)
-        queried = self._query(iteration, explored)
+        queried = self._query(iteration, stage, explored)
         self._label(iteration, queried)
         return explored, queried
 
@@ -67,7 +70,7 @@ class Loop:
         phase: Phase = "next" if iteration else "first"
         step = self._step(iteration, "train", train_inputs(self.params, phase), self.after)
         parents = self.context.folder.step(iteration - 1, "train") if iteration else None
-        return self._run_train(step, phase, parents, accepted=self._is_accepted(iteration))
+        return self._run_train(step, phase, parents, accepted=self._is_accepted(iteration, "train"))
 
     def _run_train(self, step: Step, phase: Phase, parents: Path | None, *, accepted: bool = False) -> Record:
         return run_train(
@@ -79,23 +82,24 @@ class Loop:
         step = self._step(iteration, "explore", explore_inputs(self.params, stage), (trained.fingerprint,))
         return run_explore(
             self.context, self.params, step=step, iteration=iteration, stage=stage, models=models,
-            accepted=self._is_accepted(iteration),
+            accepted=self._is_accepted(iteration, "explore"),
         )  # fmt: skip
 
-    def _query(self, iteration: int, explored: Record) -> Record:
-        step = self._step(iteration, "query", query_inputs(self.params), (explored.fingerprint,))
+    def _query(self, iteration: int, stage: Stage, explored: Record) -> Record:
+        step = self._step(iteration, "query", query_inputs(self.params, stage), (explored.fingerprint,))
         return run_query(
             self.context, self.params, step=step, iteration=iteration, labels_left=self.labels_left(),
             explored=self.context.folder.step(iteration, "explore"), labelled=[*self.data.train, *self.labelled],
-            accepted=self._is_accepted(iteration),
+            accepted=self._is_accepted(iteration, "query"),
         )  # fmt: skip
 
     def _label(self, iteration: int, queried: Record) -> None:
         engine = self.params.label_engine
         inputs = label_inputs(engine, self.params.type_map)
-        step = self._step(iteration, "label", inputs, (queried.fingerprint,))
+        step = self._step(iteration, "label", inputs, (queried.fingerprint,), label_detail(engine))
         record = run_label(
-            self.context, engine, step=step, type_map=self.params.type_map, accepted=self._is_accepted(iteration),
+            self.context, engine, step=step, type_map=self.params.type_map,
+            accepted=self._is_accepted(iteration, "label"),
             selected=self.context.folder.step(iteration, "query") / SELECTED_FILE,
         )  # fmt: skip
         self.n_labelled += record.result["labelled"]
@@ -108,11 +112,18 @@ class Loop:
         most = self.params.query.max_labels
         return None if most is None else max(most - self.n_labelled, 0)
 
-    def _step(self, iteration: int, name: str, inputs: dict[str, Any], after: tuple[str, ...]) -> Step:
-        return Step(f"{iteration}/{name}", self.context.folder.step(iteration, name), inputs, after)
+    def _step(
+        self,
+        iteration: int,
+        name: str,
+        inputs: dict[str, Any],
+        after: tuple[str, ...],
+        detail: dict[str, Any] | None = None,
+    ) -> Step:
+        return Step(f"{iteration}/{name}", self.context.folder.step(iteration, name), inputs, after, detail or {})
 
-    def _is_accepted(self, iteration: int) -> bool:
-        return iteration < self.context.accepted_below
+    def _is_accepted(self, iteration: int, step: str) -> bool:
+        return is_before((iteration, step), self.context.accepted_before)
 
 
 def run_loop(context: Context, params: RunParams) -> Verdict:
@@ -149,8 +160,8 @@ def _run_stages(loop: Loop, params: RunParams) -> Verdict:
 def why_open(explored: dict[str, Any], queried: dict[str, Any], converged_fraction: float) -> str | None:
     """Say why a stage has not converged; None when it has.
 
-    Frames that a guard cut away are not among those counted, so that a stage whose trajectories end early is open
-    whatever its few sound frames say.
+    It has when candidate and failed frames fall below a share. Frames that a guard cut away are not among those
+    counted, so that a stage most of whose trajectories ended early is open whatever their few sound frames say.
     """
     frames: int = queried["frames"]
     if frames == 0:
@@ -159,6 +170,6 @@ def why_open(explored: dict[str, Any], queried: dict[str, Any], converged_fracti
     if unsure >= converged_fraction:
         return f"{unsure:.0%} of frames unsure"
     broken = explored.get("halted", 0) + explored.get("crashed", 0) + explored["failed"]
-    if broken / explored["trajectories"] >= converged_fraction:
+    if broken > MOST_BROKEN * explored["trajectories"]:
         return f"{broken} of {explored['trajectories']} trajectories ended early"
     return None

@@ -8,7 +8,7 @@ are hashed once. A marker with another fingerprint stops the run: nothing is red
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ import al_driver
 from al_driver.errors import StateMismatch
 from al_driver.files import hash_json, read_json, write_json
 from al_driver.layout import BEGUN_FILE, STEP_FILE
+from al_driver.workflow.aside import set_aside
 
 log = logging.getLogger(__name__)
+Outputs = Sequence[str] | Callable[[dict[str, Any]], Sequence[str]]
+"""Files and folders, relative to the step's, that must be there; where it depends, a function of the step's result."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Step:
     """What of the user's input this step reads, as JSON; files stand as hashes of their content."""
     after: tuple[str, ...]
     """Fingerprints of the steps it follows from."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """What tells a person more of a difference, and decides nothing: it is not in the fingerprint."""
 
     @property
     def fingerprint(self) -> str:
@@ -45,6 +50,8 @@ class Record:
     inputs: dict[str, Any]
     result: dict[str, Any]
     """What came of it, verified before the marker was written."""
+    outputs: list[str]
+    """What must still be there, relative to the step's folder."""
     finished: str
 
     @classmethod
@@ -52,13 +59,10 @@ class Record:
         path = folder / STEP_FILE
         if not path.exists():
             return None
-        content = read_json(path)
-        return cls(*(content[key] for key in ("fingerprint", "inputs", "result", "finished")))
+        return cls(*_read_keys(path, "fingerprint", "inputs", "result", "outputs", "finished"))
 
 
-def run_step(
-    step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str], *, accepted: bool = False
-) -> Record:
+def run_step(step: Step, work: Callable[[], dict[str, Any]], outputs: Outputs, *, accepted: bool = False) -> Record:
     """Return the record of a step; do the step's work unless it is done.
 
     Parameters
@@ -67,9 +71,10 @@ def run_step(
         Fills the folder and returns what came of it. It is called again after an interruption; its tasks skip
         themselves when they are complete.
     outputs
-        Files and folders, relative to the step's, that must be there.
+        What it must leave. The marker keeps the names: later starts ask for what was left then.
     accepted
-        The user said that this step stays as it is, whatever the input says now.
+        The user said that this step, once finished, stays as it is, whatever the input says now. Where it is not
+        finished, or has lost an output, what there is of another input is set aside.
 
     Raises
     ------
@@ -80,35 +85,65 @@ def run_step(
     if record is not None and not accepted:
         _check_same(step, record.inputs, record.fingerprint)
     if record is not None:
-        missing = [name for name in outputs if not (step.folder / name).exists()]
+        missing = _find_missing(step, record.outputs)
         if not missing:
             return record
         log.warning("%s: %s is gone from %s; the step runs again", step.name, ", ".join(missing), step.folder)
+    _begin(step, accepted=accepted)
     return _do(step, work, outputs)
 
 
-def _do(step: Step, work: Callable[[], dict[str, Any]], outputs: Sequence[str]) -> Record:
+def _begin(step: Step, *, accepted: bool) -> None:
     begun = step.folder / BEGUN_FILE
     if begun.exists():
-        content = read_json(begun)
-        _check_same(step, content["inputs"], content["fingerprint"])
-    else:
-        step.folder.mkdir(parents=True, exist_ok=True)
-        write_json(begun, {"step": step.name, "fingerprint": step.fingerprint, "inputs": step.inputs})
+        fingerprint, inputs = _read_keys(begun, "fingerprint", "inputs")
+        if not accepted:
+            _check_same(step, inputs, fingerprint)
+        if fingerprint == step.fingerprint:
+            return
+        log.warning("%s: begun from another input; that is now %s", step.name, set_aside(step.folder).name)
+    step.folder.mkdir(parents=True, exist_ok=True)
+    write_json(begun, {"step": step.name, "fingerprint": step.fingerprint, "inputs": step.inputs | step.detail})
+
+
+def _do(step: Step, work: Callable[[], dict[str, Any]], outputs: Outputs) -> Record:
     result = work()
-    missing = [name for name in outputs if not (step.folder / name).exists()]
+    names = list(outputs(result) if callable(outputs) else outputs)
+    missing = _find_missing(step, names)
     if missing:
         raise StateMismatch(f"{step.name} did not leave {', '.join(missing)} in {step.folder}; start again.")
-    record = Record(step.fingerprint, step.inputs, result, dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    record = Record(step.fingerprint, step.inputs | step.detail, result, names, now)
     marker = {"step": step.name, "al_driver": al_driver.__version__, "after": list(step.after), **vars(record)}
     write_json(step.folder / STEP_FILE, marker)
     return record
 
 
+def _find_missing(step: Step, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (step.folder / name).exists()]
+
+
+def _read_keys(path: Path, *keys: str) -> list[Any]:
+    """Return the values of keys of a marker.
+
+    Raises
+    ------
+    StateMismatch
+        If the file is damaged.
+    """
+    content = read_json(path)
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise StateMismatch(
+            f"{path} is damaged: it has no {missing[0]!r}.\n  Move its folder away, or use --redo, and start again."
+        )
+    return [content[key] for key in keys]
+
+
 def _check_same(step: Step, old_inputs: dict[str, Any], old_fingerprint: str) -> None:
     if old_fingerprint == step.fingerprint:
         return
-    changes = list(describe_changes(old_inputs, step.inputs)) or ["what came before it"]
+    changes = list(describe_changes(old_inputs, step.inputs | step.detail)) or ["what came before it"]
     shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
     keep = ", `--accept-from K` to keep the iterations below K as they are" if "/" in step.name else ""
     raise StateMismatch(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from al_driver.errors import ConfigError
 from al_driver.files import read_json
 from al_driver.jobs.task import Task
 from al_driver.layout import EVALUATION_FILE, model_name
@@ -48,6 +49,8 @@ def run_train(
     trainer = params.train
 
     def work() -> dict[str, Any]:
+        if parents is not None and trainer.warm_starts():
+            _check_parents(parents, trainer.models)
         tasks = []
         for member in range(trainer.models):
             training = Training(
@@ -81,16 +84,26 @@ def train_inputs(params: RunParams, phase: Phase) -> dict[str, Any]:
     }
 
 
-def model_paths(params: RunParams, folder: Path) -> list[Path]:
-    """Return the files of a finished committee, in the order of its members."""
-    return [folder / model_name(member) / params.train.model_name for member in range(params.train.models)]
+def model_paths(params: RunParams, folder: Path, trained: Record) -> list[Path]:
+    """Return the files of a finished committee, as large as it was when it was trained, in the order of its members."""
+    return [folder / name / params.train.model_name for name in trained.outputs]
+
+
+def _check_parents(folder: Path, models: int) -> None:
+    """Refuse a committee that has grown: two members must not start from one parent, nor one from nothing."""
+    there = sum((folder / model_name(member)).is_dir() for member in range(models))
+    if there < models:
+        raise ConfigError(
+            f"train.models is {models}, and {folder} has {there}: a member without a parent cannot start warm.\n"
+            "  Keep the number of models, or set train.warm_start to false."
+        )
 
 
 def _make_task(context: Context, params: RunParams, training: Training, folder: Path) -> Task:
-    trainer = params.train
+    trainer, profile = params.train, context.resources.role("train")
     return Task(
         folder=folder,
-        argv=trainer.command(context.resources.role("train").argv(trainer.default_command)),
+        argv=trainer.command(profile.argv(trainer.default_command), profile.env),
         write_inputs=lambda directory: trainer.write_inputs(training, directory),
         verify=trainer.verify,
         output=trainer.output_name,

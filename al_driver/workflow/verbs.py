@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import al_driver
-from al_driver.errors import AlError, ConfigError, Problem
+from al_driver.errors import AlError, ConfigError, FolderLocked, Problem, StateMismatch
 from al_driver.layout import WorkFolder
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
@@ -18,9 +18,10 @@ from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
 from al_driver.workflow.check import Report, check_init_bulk, check_run
 from al_driver.workflow.context import Context, Display, NoDisplay
-from al_driver.workflow.history import History, parse_redo, set_aside_from
-from al_driver.workflow.init_bulk import make_initial_data, set_aside_stages
+from al_driver.workflow.history import History
+from al_driver.workflow.init_bulk import make_initial_data
 from al_driver.workflow.lock import FolderLock
+from al_driver.workflow.redo import forgotten_on_mismatch, make_request, redo_stages, redo_steps
 from al_driver.workflow.run import Verdict, run_loop
 
 log = logging.getLogger(__name__)
@@ -52,22 +53,12 @@ def run(
     """
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
     check_run(params, resources).raise_errors()
-    start = parse_redo(redo) if redo is not None else None
-    if start is not None and accept_from is not None:
-        raise ConfigError("--redo and --accept-from exclude each other; give one.")
+    request = make_request(redo, accept_from)
     with _held("run", params.work_dir, resources, display) as context:
-        if accept_from is not None:
-            context.history.add(f"accept-from {accept_from}", accepted_below=accept_from)
-            context.new_data = True
-            _say_aside(set_aside_from(context.folder, accept_from))
-        if start is not None:
-            below = min(context.history.accepted_below, start[0])
-            context.history.add(f"redo {redo}", accepted_below=below)
-            context.new_data = start == (0, "train")
-            _say_aside(set_aside_from(context.folder, *start))
-        context.accepted_below = context.history.accepted_below
-        verdict = run_loop(context, params)
-        context.history.add("done", state="done", verdict=vars(verdict))
+        redo_steps(context, request)
+        with forgotten_on_mismatch(context):
+            verdict = run_loop(context, params)
+        context.history.add("done", state="done", verdict=vars(verdict), pending=None)
         log.info("done: %s: %s. The model to use is in %s", verdict.state, verdict.reason, context.folder.final)
         return verdict
 
@@ -82,11 +73,10 @@ def init_bulk(
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
     with _held("init_bulk", params.work_dir, resources, display) as context:
-        if redo is not None:
-            context.history.add(f"redo {redo}")
-            _say_aside(set_aside_stages(context.folder, redo))
-        made = make_initial_data(context, params)
-        context.history.add("done", state="done")
+        redo_stages(context, make_request(redo))
+        with forgotten_on_mismatch(context):
+            made = make_initial_data(context, params)
+        context.history.add("done", state="done", pending=None)
         return made
 
 
@@ -127,6 +117,11 @@ def _held(kind: str, work_dir: Path, resources: Resources, display: Display | No
     folder = WorkFolder(work_dir)
     history = History(folder.history)
     with FolderLock(folder.lock, log.warning) as lock, _logged_to(folder.log):
+        if folder.history.exists() and (before := history.read()["kind"]) != kind:
+            raise StateMismatch(
+                f"{work_dir} belongs to an `al {before}`, and this is an `al {kind}`.\n"
+                "  Give one of the two another `work_dir` in its param file."
+            )
         log.info("al %s, process %d on %s", al_driver.__version__, os.getpid(), socket.gethostname())
         history.add("started", kind=kind, state="running", error=None, verdict=None)
         context = Context(folder, resources, display or NoDisplay(), check_held=lock.check_held)
@@ -135,6 +130,9 @@ def _held(kind: str, work_dir: Path, resources: Resources, display: Display | No
         except KeyboardInterrupt:
             history.add("stopped", state="stopped")
             log.warning("stopped; the same command goes on from here")
+            raise
+        except FolderLocked as error:
+            log.error("%s", error)  # the folder and its history are another driver's now
             raise
         except BaseException as error:
             history.add("failed", state="failed", error=str(error))
@@ -155,8 +153,3 @@ def _logged_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-def _say_aside(paths: list[Path]) -> None:
-    for path in paths:
-        log.info("set aside: %s", path)

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from al_driver.errors import ConfigError, StateMismatch
+from al_driver.errors import StateMismatch
 from al_driver.files import read_json
-from al_driver.layout import WorkFolder
-from al_driver.workflow.history import History, parse_redo, set_aside_from
+from al_driver.workflow.history import History
 from al_driver.workflow.step import Record, Step, describe_changes, run_step
 
 
@@ -80,6 +79,42 @@ def test_an_accepted_step_keeps_its_recorded_fingerprint(tmp_path: Path) -> None
     assert new == old
 
 
+def test_an_accepted_step_is_asked_for_what_it_left(tmp_path: Path) -> None:
+    old = run_step(make_step(tmp_path), Work(make_step(tmp_path)), ["model"])
+    larger = make_step(tmp_path, models=2)
+    assert run_step(larger, Work(larger), ["model", "model.001"], accepted=True) == old
+
+
+@pytest.mark.parametrize("lost", ["model", "step.json"])
+def test_an_accepted_step_that_is_not_whole_is_made_from_the_new_input(tmp_path: Path, lost: str) -> None:
+    run_step(make_step(tmp_path), Work(make_step(tmp_path)), ["model"])
+    (tmp_path / "train" / lost).unlink()
+    new = make_step(tmp_path, steps=200)
+    assert run_step(new, Work(new), ["model"], accepted=True).fingerprint == new.fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "train.bak.1"]
+    assert read_json(tmp_path / "train/begun.json")["fingerprint"] == new.fingerprint
+
+
+def test_outputs_may_depend_on_the_result(tmp_path: Path) -> None:
+    step = make_step(tmp_path)
+    work = Work(step)
+    run_step(step, work, lambda result: ["model"] if result["force_rmse"] else [])
+    assert Record.read(step.folder).outputs == ["model"]  # type: ignore[union-attr]
+    (step.folder / "model").unlink()
+    run_step(step, work, [])
+    assert work.calls == 2
+
+
+def test_details_are_shown_and_decide_nothing(tmp_path: Path) -> None:
+    def make(detail: str, **inputs: str) -> Step:
+        return Step("0/label", tmp_path / "label", {"identity": {"sha256": "a"}} | inputs, (), {"label": detail})
+
+    run_step(make("sw"), dict, [])
+    run_step(make("sw, written otherwise"), dict, [])
+    with pytest.raises(StateMismatch, match="label: sw → tersoff"):
+        run_step(make("tersoff", type_map="Ge"), dict, [])
+
+
 def test_fingerprints_are_chained(tmp_path: Path) -> None:
     step = make_step(tmp_path)
     other = Step(step.name, step.folder, step.inputs, ("another",))
@@ -95,6 +130,17 @@ def test_a_damaged_marker_is_named(tmp_path: Path) -> None:
         run_step(step, Work(step), ["model"])
 
 
+@pytest.mark.parametrize("name", ["step.json", "begun.json"])
+@pytest.mark.parametrize("content", ["{}", "[]", '"done"'])
+def test_a_marker_without_its_keys_is_named(tmp_path: Path, name: str, content: str) -> None:
+    step = make_step(tmp_path)
+    run_step(step, Work(step), ["model"])
+    (step.folder / "step.json").unlink()
+    (step.folder / name).write_text(content)
+    with pytest.raises(StateMismatch, match=rf"{name} is damaged: it has no 'fingerprint'"):
+        run_step(step, Work(step), ["model"])
+
+
 def test_changes_are_listed_by_key() -> None:
     old = {"jobs": [{"n_steps": 10}], "kept": 1, "gone": True}
     new = {"jobs": [{"n_steps": 20}], "kept": 1, "added": [1]}
@@ -103,32 +149,15 @@ def test_changes_are_listed_by_key() -> None:
     ]  # fmt: skip
 
 
-def test_redo_sets_aside_this_step_and_all_later_ones(tmp_path: Path) -> None:
-    folder = WorkFolder(tmp_path)
-    for iteration in (0, 1, 2):
-        for name in ("train", "explore", "query", "label"):
-            folder.step(iteration, name).mkdir(parents=True)
-    folder.final.mkdir()
-    set_aside_from(folder, 1, "query")
-    assert sorted(path.name for path in (tmp_path / "iter.0001").iterdir()) == [
-        "explore", "label.bak.1", "query.bak.1", "train",
-    ]  # fmt: skip
-    assert (tmp_path / "iter.0002.bak.1" / "label").is_dir()
-    assert (tmp_path / "final.bak.1").is_dir()
-    assert folder.iterations() == [0, 1]
-    set_aside_from(folder, 0)
-    assert folder.iterations() == []
-
-
-@pytest.mark.parametrize("text", ["train", "1", "1/", "x/train", "1/fly", "-1/train"])
-def test_a_malformed_redo_says_the_form(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected K/STEP"):
-        parse_redo(text)
-
-
 def test_history_keeps_events_and_keys(tmp_path: Path) -> None:
     history = History(tmp_path / "history.json")
     history.add("started", state="running")
-    history.add("accept-from 2", accepted_below=2)
-    assert history.accepted_below == 2
-    assert [event["event"] for event in read_json(history.path)["events"]] == ["started", "accept-from 2"]
+    history.add("--accept-from 2", accepted_before=[2, "train"])
+    assert history.accepted_before == (2, "train")
+    assert [event["event"] for event in read_json(history.path)["events"]] == ["started", "--accept-from 2"]
+
+
+def test_a_damaged_history_is_named(tmp_path: Path) -> None:
+    (tmp_path / "history.json").write_text("[]")
+    with pytest.raises(StateMismatch, match=r"history\.json is damaged"):
+        History(tmp_path / "history.json").read()

@@ -1,7 +1,8 @@
 """From a JSON file to parameters. Every problem of the file is reported at once."""
 
+import copy
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -27,6 +28,46 @@ def load_params(path: Path, kind: type[Kind]) -> Kind:
         return kind.model_validate(content, context={"base": path.absolute().parent})
     except ValidationError as error:
         raise ConfigError([*explain(error, content, kind, path)]) from None
+
+
+def load_sound(path: Path, kind: type[Kind]) -> tuple[Kind | None, list[Problem]]:
+    """Read a file as far as it is right: what is wrong is told, and left out where that is possible.
+
+    So a misspelt key does not hide that a file is missing.
+
+    Returns
+    -------
+    The parameters without the keys that are wrong, or None where these are needed; and every problem of the file.
+
+    Raises
+    ------
+    ConfigError
+        If it is no JSON.
+    """
+    content = read_jsonc(path)
+    problems: list[Problem] = []
+    sound = copy.deepcopy(content)
+    while True:
+        try:
+            return kind.model_validate(sound, context={"base": path.absolute().parent}), problems
+        except ValidationError as error:
+            problems = problems or [*explain(error, content, kind, path)]
+            wrong = [_find_owner(sound, found["loc"]) for found in error.errors() if found["type"] != "missing"]
+            if len(wrong) < error.error_count() or not all(wrong):
+                return None, problems
+            for owner, key in filter(None, wrong):
+                owner.pop(key, None)
+
+
+def _find_owner(content: Any, loc: tuple[int | str, ...]) -> tuple[dict[str, Any], str] | None:
+    """Return the object and the key that a location of pydantic's ends in; it names branches of unions too."""
+    found = None
+    for item in loc:
+        if isinstance(content, dict) and isinstance(item, str) and item in content:
+            found, content = (content, item), content[item]
+        elif isinstance(content, list) and isinstance(item, int) and item < len(content):
+            found, content = None, content[item]
+    return found
 
 
 def kind_of(path: Path) -> Literal["run", "init_bulk"]:

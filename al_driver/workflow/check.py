@@ -1,20 +1,28 @@
 """``al check``: every problem of both files at once, and what would be done, without submitting anything."""
 
+import shlex
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ase import Atoms
+
 from al_driver.data.sources import read_structures
+from al_driver.engines.base import Engine
 from al_driver.errors import AlError, ConfigError, Problem
-from al_driver.explorers.sweep import make_trajectories, read_entries
-from al_driver.jobs.processes import find_program
-from al_driver.schema.init_bulk import InitBulkParams, expected_counts
-from al_driver.schema.load import load_params
+from al_driver.explorers.base import Trajectory
+from al_driver.explorers.sweep import make_trajectories, read_entries, structure_names
+from al_driver.jobs.launcher import check_command
+from al_driver.schema.init_bulk import InitBulkParams, InitStructure, expected_counts
 from al_driver.schema.resource import Resources, Role
 from al_driver.schema.run import RunParams
+from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.trainers.base import Training
-from al_driver.workflow.initial import locate
+from al_driver.workflow.check_data import check_data, open_init_bulks
+
+MOST_TASKS_SHOWN = 5
 
 
 @dataclass
@@ -29,129 +37,177 @@ class Report:
     inputs: dict[str, str] = field(default_factory=dict)
     """One rendered input of each kind: name and content."""
 
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "error"]
+
     def raise_errors(self) -> None:
         """Raise all errors as one `ConfigError`; warnings alone do not stop a run."""
-        errors = [problem for problem in self.problems if problem.severity == "error"]
-        if errors:
-            raise ConfigError(errors)
+        if self.errors:
+            raise ConfigError(self.errors)
 
-    def collect(self, found: Iterator[Problem], prefix: str) -> None:
-        """Add the problems of a noun, whose keys start at its own object."""
+    def collect(self, find: Callable[[], Iterable[Problem] | None], prefix: str = "") -> None:
+        """Add the problems that a function returns or raises; keys start at the noun that ``prefix`` names."""
         try:
-            for problem in found:
-                key = ".".join(part for part in (prefix, problem.key) if part)
-                self.problems.append(replace(problem, key=key))
+            for problem in find() or ():
+                self._add(replace(problem, key=_join(prefix, problem.key)))
         except ConfigError as error:
-            self.problems += [replace(problem, key=problem.key or prefix) for problem in error.problems]
+            for problem in error.problems:
+                self._add(replace(problem, key=_join(prefix, problem.key)))
         except AlError as error:
-            self.problems.append(Problem(str(error), key=prefix))
+            self._add(Problem(str(error), key=prefix))
+        except OSError as error:
+            file = Path(error.filename) if isinstance(error.filename, str) else None
+            self._add(Problem(f"cannot be read: {error.strerror or error}", prefix, file))
+
+    def _add(self, problem: Problem) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def check_run(params: RunParams, resources: Resources, *, render: bool = False) -> Report:
-    """Check the files and programs of ``al run``; with ``render``, show inputs and first tasks too."""
+    """Check the files and programs of ``al run``; with ``render``, read data to convert, show inputs and first tasks.
+
+    Parameters
+    ----------
+    render
+        Takes a little longer, and only a person needs it: a run itself reads and renders everything anyway.
+    """
     report = Report()
     label_key = f"engines.{params.label}" if isinstance(params.label, str) else "label"
-    for key, engine in {
-        label_key: params.label_engine,
-        **{f"engines.{n}": e for n, e in params.engines.items()},
-    }.items():
-        report.collect(engine.check(params.type_map), key)
-    report.collect(params.train.check(params.type_map), "train")
-    report.collect(params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
-    report.collect(_check_data(params, resources), "")
-    report.collect(_check_program(resources, "train", params.train.default_command), "")
-    report.collect(_check_program(resources, "explore", params.explore.default_command), "")
-    report.collect(_check_program(resources, "label", params.label_engine.default_command), "")
+    engines = {label_key: params.label_engine, **{f"engines.{name}": engine for name, engine in params.engines.items()}}
+    for key, engine in engines.items():
+        report.collect(lambda engine=engine: engine.check(params.type_map), key)  # type: ignore[misc]
+    report.collect(lambda: params.train.check(params.type_map), "train")
+    report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
+    report.collect(lambda: check_data(params, read=render))
+    for key, made_by in open_init_bulks(params):
+        nested = Report()
+        _check_init_files(nested, made_by)
+        report.problems += [replace(problem, key=f"{key}: {problem.key}") for problem in nested.problems]
+    report.collect(lambda: check_resources(resources))
+    report.collect(lambda: _check_trainer(params, resources))
+    report.collect(lambda: _check_program(resources, "explore", params.explore.default_command))
+    report.collect(lambda: _check_program(resources, "label", params.label_engine.default_command))
     report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver()]
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
-    if render and not any(problem.severity == "error" for problem in report.problems):
-        report.collect(_render_run(params, report), "")
+    if render and not report.errors:
+        report.collect(lambda: _render_run(params, resources, report))
     return report
 
 
 def check_init_bulk(params: InitBulkParams, resources: Resources, *, render: bool = False) -> Report:
     """Check the files and programs of ``al init_bulk``; with ``render``, show an input and the counts too."""
     report = Report()
-    for index, entry in enumerate(params.structures):
-        report.collect(_check_structures(entry.path, params), f"structures[{index}].path")
+    _check_init_files(report, params)
+    report.collect(lambda: check_resources(resources))
     engine = params.label_engine
     if engine is not None:
-        report.collect(engine.check(params.type_map), "label")
-        report.collect(_check_program(resources, "label", engine.default_command), "")
+        report.collect(lambda: _check_program(resources, "label", engine.default_command))
         report.set_by_driver += [f"label: {line}" for line in engine.set_by_driver()]
-    if render and not any(problem.severity == "error" for problem in report.problems):
+    if render and not report.errors:
         report.plan += expected_counts(params)
-        first = read_structures(params.structures[0].path, params.type_map)[0]
         if engine is not None:
+            first = _first_structure(params.structures[0], params)
             report.inputs |= _render(lambda folder: engine.write_inputs(first, folder), "label")
     return report
 
 
-def _check_data(params: RunParams, resources: Resources) -> Iterator[Problem]:
-    """Yield missing data; what an ``init_bulk`` will make need not be there, but its own file is checked too."""
-    for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data)):
-        for index, source in enumerate(sources):
-            where = f"{key}[{index}]"
-            try:
-                locate(source, key)
-            except ConfigError as error:
-                if source.init_bulk is None:
-                    yield from (replace(problem, key=where) for problem in error.problems)
-                    continue
-                made_by = load_params(source.init_bulk, InitBulkParams)
-                for problem in check_init_bulk(made_by, resources).problems:
-                    yield replace(problem, key=f"{where}.init_bulk: {problem.key}")
-                yield Problem(
-                    f"not made yet; make it first: al init_bulk {source.init_bulk} RESOURCE", where, severity="warning"
-                )
+def check_resources(resources: Resources) -> Iterator[Problem]:
+    """Yield what is wrong with the files that resource.json names."""
+    for name in ("default", "train", "explore", "query", "label"):
+        for index, file in enumerate(getattr(resources, name).source):
+            if not file.is_file():
+                yield Problem("does not exist", f"{name}.source[{index}] (resource file)", file)
 
 
-def _check_structures(path: Path, params: InitBulkParams) -> Iterator[Problem]:
-    read_structures(path, params.type_map)
-    yield from ()
+def _check_init_files(report: Report, params: InitBulkParams) -> None:
+    engine = params.label_engine
+    if engine is not None:
+        key = f"engines.{params.label}" if isinstance(params.label, str) else "label"
+        report.collect(lambda: engine.check(params.type_map), key)
+    sound = not report.errors
+    for index, entry in enumerate(params.structures):
+        report.collect(
+            lambda entry=entry: _check_entry(entry, params, engine if sound else None),  # type: ignore[misc]
+            f"structures[{index}]",
+        )
+
+
+def _check_entry(entry: InitStructure, params: InitBulkParams, engine: Engine | None) -> None:
+    """Read an entry's structures, and write the engine's input for the first."""
+    for atoms in read_structures(entry.path, params.type_map):
+        check_size(atoms, entry.supercell)
+    if engine is not None:
+        first = _first_structure(entry, params)
+        _render(lambda folder: engine.write_inputs(first, folder), "label")
+
+
+def _first_structure(entry: InitStructure, params: InitBulkParams) -> Atoms:
+    return make_supercell(read_structures(entry.path, params.type_map)[0], entry.supercell)
 
 
 def _check_program(resources: Resources, role: Role, default: str) -> Iterator[Problem]:
     profile = resources.role(role)
-    program = profile.argv(default)[0]
-    if find_program(program, profile.env) is None:
-        elsewhere = bool(profile.modules or profile.source or profile.setup)
-        yield Problem(
-            f"program {program!r} is neither on the PATH nor beside this Python; install it, or name it in `command`",
-            f"{role}.command (resource file)",
-            severity="warning" if elsewhere else "error",
-        )
+    return check_command(profile.argv(default), profile, f"{role}.command (resource file)")
 
 
-def _render_run(params: RunParams, report: Report) -> Iterator[Problem]:
+def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]:
+    """Make the command line of a training, which looks into its program, and find what that names."""
+    profile = resources.role("train")
+    argv = params.train.command(profile.argv(params.train.default_command), profile.env)
+    return check_command(argv, profile, "train.command (resource file)")
+
+
+def _render_run(params: RunParams, resources: Resources, report: Report) -> None:
     """Render one training, one trajectory and one label, and list the tasks of the first iteration."""
     structures = read_entries(params.explore, params.type_map)
-    trajectories = make_trajectories(
-        params.explore, params.explore.iterations[0], structures, seed=params.seed, iteration=0
-    )
+    stage = params.explore.iterations[0]
+    trajectories = make_trajectories(params.explore, stage, structures, seed=params.seed, iteration=0)
+    first = trajectories[0]
     training = Training("first", 1, tuple(params.type_map), (Path("init_data").absolute(),))
     models = [f"{params.train.model_name}.{member}" for member in range(params.train.models)]
+    epsilon = params.query.relative_epsilon
     report.inputs |= _render(lambda folder: params.train.write_inputs(training, folder), "train")
     report.inputs |= _render(
-        lambda folder: params.explore.write_inputs(
-            trajectories[0], params.type_map, models, folder, relative_epsilon=params.query.relative_epsilon
-        ),
+        lambda folder: params.explore.write_inputs(first, params.type_map, models, folder, relative_epsilon=epsilon),
         "explore",
     )
-    report.inputs |= _render(lambda folder: params.label_engine.write_inputs(trajectories[0].atoms, folder), "label")
-    report.plan.append(f"iteration 0: train {params.train.models} models, run {len(trajectories)} trajectories:")
-    for trajectory in trajectories[:5]:
-        first, last = trajectory.temperature
-        temperature = f"{first:g} K" if first == last else f"{first:g} → {last:g} K"
-        pressure = "" if trajectory.pressure is None else f", {trajectory.pressure:g} bar"
-        report.plan.append(
-            f"  {trajectory.structure} ({len(trajectory.atoms)} atoms), {trajectory.job.ensemble}, {temperature}"
-            f"{pressure}, {trajectory.job.n_steps} steps"
-        )
-    if len(trajectories) > 5:
-        report.plan.append(f"  … and {len(trajectories) - 5} more")
-    yield from ()
+    report.inputs |= _render(lambda folder: params.label_engine.write_inputs(first.atoms, folder), "label")
+    profile = resources.role("train")
+    train = params.train.command(profile.argv(params.train.default_command), profile.env)
+    explore = (*resources.role("explore").argv(params.explore.default_command), *params.explore.arguments())
+    label = (*resources.role("label").argv(params.label_engine.default_command), *params.label_engine.arguments())
+    report.plan += [
+        f"0/train: {params.train.models} trainings, each: {shlex.join(train)}",
+        f"0/explore: {len(trajectories)} trajectories, each: {shlex.join(explore)}",
+        *(_describe(trajectory) for trajectory in trajectories[:MOST_TASKS_SHOWN]),
+    ]
+    if len(trajectories) > MOST_TASKS_SHOWN:
+        report.plan.append(f"  … and {len(trajectories) - MOST_TASKS_SHOWN} more")
+    report.plan.append(f"0/label: at most {_most_labels(params, trajectories)} frames, each: {shlex.join(label)}")
+
+
+def _describe(trajectory: Trajectory) -> str:
+    first, last = trajectory.temperature
+    temperature = f"{first:g} K" if first == last else f"{first:g} → {last:g} K"
+    pressure = "" if trajectory.pressure is None else f", {trajectory.pressure:g} bar"
+    return (
+        f"  {trajectory.structure} ({len(trajectory.atoms)} atoms), {trajectory.job.ensemble}, {temperature}"
+        f"{pressure}, {trajectory.job.n_steps} steps"
+    )
+
+
+def _most_labels(params: RunParams, trajectories: Iterable[Trajectory]) -> int:
+    """Return the largest number of frames that the first iteration can choose."""
+    frames: Counter[str] = Counter()
+    for trajectory in trajectories:
+        frames[trajectory.structure] += trajectory.job.n_steps // trajectory.job.dump_every
+    own = dict(zip(structure_names(params.explore), params.explore.structures, strict=True))
+    total = sum(min(count, own[name].max_select or params.query.max_select) for name, count in frames.items())
+    limits = (params.query.max_labels, params.query.max_labels_per_iteration)
+    return min(total, *(limit or total for limit in limits))
 
 
 def _render(write: Callable[[Path], None], kind: str) -> dict[str, str]:
@@ -160,3 +216,7 @@ def _render(write: Callable[[Path], None], kind: str) -> dict[str, str]:
         write(Path(name))
         files = sorted(path for path in Path(name).iterdir() if path.is_file() and not path.is_symlink())
         return {f"{kind}/{path.name}": path.read_text(errors="replace") for path in files}
+
+
+def _join(prefix: str, key: str) -> str:
+    return ".".join(part for part in (prefix, key) if part)

@@ -1,0 +1,90 @@
+"""The data that a run names: each is opened; what an ``init_bulk`` will make is checked by its param file."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from al_driver.data.dataset import find_systems
+from al_driver.data.sources import read_labelled
+from al_driver.data.system_check import check_system
+from al_driver.errors import ConfigError, Problem
+from al_driver.layout import WorkFolder
+from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.load import load_params
+from al_driver.schema.run import DataSource, RunParams
+from al_driver.workflow.initial import Place, locate
+
+
+def check_data(params: RunParams, *, read: bool) -> Iterator[Problem]:
+    """Yield what is wrong with ``init_data`` and ``valid_data``.
+
+    Parameters
+    ----------
+    read
+        Whether to read data that must be converted too, which may take a while; a run does so when it begins.
+    """
+    for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data)):
+        for index, source in enumerate(sources):
+            where = f"{key}[{index}]"
+            try:
+                to_make = _check_origin(source, key)
+                if to_make is None:
+                    _check_content(locate(source, key), source, params, read=read)
+                else:
+                    yield Problem(to_make, where, severity="warning")
+            except ConfigError as error:
+                for problem in error.problems:
+                    inner = f".init_bulk: {problem.key}".rstrip(": ") if source.init_bulk is not None else ""
+                    yield replace(problem, key=where + inner)
+
+
+def open_init_bulks(params: RunParams) -> list[tuple[str, InitBulkParams]]:
+    """Return key and content of each sound ``init_bulk`` that has not been made yet, each file once."""
+    found: dict[Path, tuple[str, InitBulkParams]] = {}
+    for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data)):
+        for index, source in enumerate(sources):
+            if source.init_bulk is None or source.init_bulk in found:
+                continue
+            try:
+                made = load_params(source.init_bulk, InitBulkParams)
+            except ConfigError:
+                continue  # told by `check_data`
+            if not WorkFolder(made.work_dir).dataset.exists():
+                found[source.init_bulk] = (f"{key}[{index}].init_bulk", made)
+    return list(found.values())
+
+
+def _check_origin(source: DataSource, key: str) -> str | None:
+    """Say what makes the data, where they are not made yet.
+
+    Raises
+    ------
+    ConfigError
+        If the ``init_bulk`` that is named is wrong, or will never make such data.
+    """
+    if source.init_bulk is None:
+        return None
+    made = load_params(source.init_bulk, InitBulkParams)
+    folder = WorkFolder(made.work_dir)
+    if made.label_engine is None:
+        raise ConfigError(Problem("makes structures only (`label` is false); a run needs labels", "label"))
+    if key == "valid_data" and not folder.valid.exists() and (made.valid_fraction == 0 or folder.dataset.exists()):
+        raise ConfigError(
+            Problem(
+                f"holds nothing back (valid_fraction {made.valid_fraction:g}); raise it, or name other valid_data",
+                "valid_fraction",
+            )
+        )
+    if (folder.dataset if key == "init_data" else folder.valid).exists():
+        return None
+    return f"not made yet; make it first: al init_bulk {source.init_bulk} RESOURCE"
+
+
+def _check_content(path: Path, source: DataSource, params: RunParams, *, read: bool) -> None:
+    place = Place(path, source.format, Path())
+    if place.is_ready:
+        n_frames = sum(check_system(system, params.type_map) for system in find_systems(path))
+        if n_frames == 0:
+            raise ConfigError(Problem("holds no frame", file=path))
+    elif read:
+        read_labelled(path, source.format, params.type_map)

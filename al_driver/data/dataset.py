@@ -1,6 +1,8 @@
-"""Training data: one deepmd/npy folder per formula, written and read through dpdata.
+"""Training data: one deepmd/npy folder per formula, written through dpdata.
 
 Frames keep the order in which they are given, and atoms that of the type map: the same labels make the same bytes.
+The format knows frames that are periodic in three directions and frames that are in none. A slab or a wire is stored
+as periodic, with so much vacuum that no model sees across it. Å.
 """
 
 import shutil
@@ -9,9 +11,16 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
+from numpy.typing import NDArray
 
-from al_driver.data.frames import sort_by_type
+from al_driver.data.frames import frame_key, sort_by_type
 from al_driver.errors import ConfigError
+from al_driver.files import hash_path
+
+VACUUM = 30.0
+"""Empty space across a slab or a wire as it is stored, Å: beyond any model's cutoff."""
+_MIXED = "real_atom_types"  # the array of deepmd/npy/mixed: species of each frame, where type.raw says nothing
 
 
 def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> None:
@@ -20,7 +29,8 @@ def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[s
     Parameters
     ----------
     directory
-        Appears whole; what an earlier call wrote there is replaced.
+        Never there in part. It is left alone when it holds these frames already; otherwise what it holds is replaced,
+        and for a moment there is none.
     frames
         In the order in which they shall be written.
     """
@@ -32,8 +42,36 @@ def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[s
     for name, group in _by_formula(frames, type_map).items():
         system = dpdata.LabeledSystem(data=_dpdata_arrays(group, type_map))
         system.to("deepmd/npy", temporary / name, set_size=len(group))
+    if directory.is_dir() and hash_path(directory) == hash_path(temporary):
+        shutil.rmtree(temporary)
+        return
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
+
+
+def stored_frame(atoms: Atoms, type_map: Sequence[str]) -> Atoms:
+    """Return a frame as `read_system` gives it back: atoms in the order of the type map, and a cell that can be stored.
+
+    Each cell vector that is not periodic is replaced by one across the others, longer than the atoms' extent along it
+    by `VACUUM` at least; a molecule has no cell. Neither has a virial.
+    """
+    frame = sort_by_type(atoms, type_map)
+    if frame.pbc.all():
+        return frame
+    frame.info.pop("virial", None)
+    if not frame.pbc.any():
+        frame.cell[:] = 0.0
+        return frame
+    cell = Cell(np.where(frame.pbc[:, None], frame.cell.array, 0.0)).complete()
+    for axis in np.flatnonzero(~frame.pbc):
+        cell[axis] *= np.ceil(np.ptp(frame.positions @ cell[axis]) + VACUUM)
+    frame.cell, frame.pbc = cell, True
+    return frame
+
+
+def stored_key(atoms: Atoms, type_map: Sequence[str]) -> str:
+    """Return the key of a frame as it is stored; a slab has the same before it was written and after it was read."""
+    return frame_key(stored_frame(atoms, type_map))
 
 
 def find_systems(directory: Path) -> list[Path]:
@@ -58,20 +96,25 @@ def count_frames(system: Path) -> int:
 def system_elements(system: Path) -> list[str]:
     """Return the elements that occur in one deepmd/npy system."""
     symbols = (system / "type_map.raw").read_text().split()
-    return [symbols[index] for index in np.unique(np.loadtxt(system / "type.raw", dtype=int, ndmin=1))]
+    files = sorted(system.glob(f"set.*/{_MIXED}.npy"))
+    types = [np.unique(np.load(file)) for file in files] or [np.loadtxt(system / "type.raw", dtype=int, ndmin=1)]
+    return [symbols[index] for index in np.unique(np.concatenate(types)) if index >= 0]
 
 
 def read_system(system: Path) -> Iterator[Atoms]:
-    """Yield the frames of one deepmd/npy system, with labels where it has them."""
+    """Yield the frames of one deepmd/npy or deepmd/npy/mixed system, with labels where it has them."""
     symbols = np.array((system / "type_map.raw").read_text().split())
-    species = symbols[np.loadtxt(system / "type.raw", dtype=int, ndmin=1)]
+    types: NDArray[np.int64] = np.loadtxt(system / "type.raw", dtype=int, ndmin=1)
     periodic = not (system / "nopbc").exists()
     for folder in sorted(system.glob("set.*")):
         arrays = {file.stem: np.load(file) for file in folder.glob("*.npy")}
         for index, positions in enumerate(arrays["coord"]):
-            atoms = Atoms(species, positions.reshape(-1, 3), cell=arrays["box"][index].reshape(3, 3), pbc=periodic)
+            own = arrays[_MIXED][index] if _MIXED in arrays else types
+            real = own >= 0  # a mixed system fills up with atoms that are none
+            cell = arrays["box"][index].reshape(3, 3) if periodic else None
+            atoms = Atoms(symbols[own[real]], positions.reshape(-1, 3)[real], cell=cell, pbc=periodic)
             if "force" in arrays:
-                atoms.arrays["forces"] = arrays["force"][index].reshape(-1, 3).astype(float)
+                atoms.arrays["forces"] = arrays["force"][index].reshape(-1, 3)[real].astype(float)
                 atoms.info["energy"] = float(np.ravel(arrays["energy"])[index])
             if "virial" in arrays:
                 atoms.info["virial"] = arrays["virial"][index].reshape(3, 3).astype(float)
@@ -81,7 +124,7 @@ def read_system(system: Path) -> Iterator[Atoms]:
 def _by_formula(frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, list[Atoms]]:
     """Group frames that can share one system: same formula in the type map's order, same kind of cell and label."""
     groups: dict[str, list[Atoms]] = {}
-    for atoms in (sort_by_type(frame, type_map) for frame in frames):
+    for atoms in (stored_frame(frame, type_map) for frame in frames):
         symbols = atoms.get_chemical_symbols()
         name = "".join(f"{symbol}{symbols.count(symbol)}" for symbol in type_map if symbol in symbols)
         if not atoms.pbc.any():

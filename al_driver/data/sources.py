@@ -96,12 +96,18 @@ def _read_ase(file: Path, type_map: Sequence[str]) -> list[Atoms]:
 def _clean(atoms: Atoms, file: Path, type_map: Sequence[str], pbc: tuple[bool, bool, bool] | None) -> Atoms:
     _check_elements(atoms, file, type_map)
     clean = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc if pbc is None else pbc)
-    lengths = clean.cell.lengths()
-    if (clean.pbc & (lengths == 0)).any() or (clean.pbc.any() and clean.cell.rank < np.count_nonzero(lengths)):
+    if _lacks_cell(clean):
         raise ConfigError(Problem("has no cell along a periodic direction; give a cell, or set `pbc`", file=file))
     if len(clean) == 0 or not np.isfinite(clean.positions).all() or not np.isfinite(clean.cell.array).all():
         raise ConfigError(Problem("holds no atoms, or a coordinate that is not a finite number", file=file))
     return clean
+
+
+def _lacks_cell(atoms: Atoms) -> bool:
+    """Say whether a periodic direction has no cell vector of its own."""
+    lengths = atoms.cell.lengths()
+    flat = atoms.pbc.any() and atoms.cell.rank < np.count_nonzero(lengths)
+    return bool(flat or (atoms.pbc & (lengths == 0)).any())
 
 
 def _check_elements(atoms: Atoms, file: Path, type_map: Sequence[str]) -> None:
@@ -114,7 +120,7 @@ def _check_elements(atoms: Atoms, file: Path, type_map: Sequence[str]) -> None:
 def _read_any(file: Path, format: str | None) -> Iterator[Atoms]:
     if format == "extxyz" or (format is None and file.suffix in {".extxyz", ".xyz"}):
         return _read_extxyz(file)
-    if format in {None, "deepmd/npy"}:
+    if format in {None, "deepmd/npy", "deepmd/npy/mixed"}:
         if not file.is_dir():
             message = 'is a file; say what it is by `format`, e.g. {"path": "OUTCAR", "format": "vasp/outcar"}'
             raise ConfigError(Problem(message, file=file))
@@ -131,9 +137,6 @@ def _read_extxyz(file: Path) -> Iterator[Atoms]:
 
 def _read_npy(folder: Path) -> Iterator[Atoms]:
     for system in find_systems(folder):
-        if any(system.glob("set.*/real_atom_types.npy")):
-            yield from _read_dpdata(system, "deepmd/npy/mixed")
-            continue
         try:
             yield from read_system(system)
         except Exception as error:
@@ -149,11 +152,7 @@ def _read_dpdata(file: Path, format: str) -> Iterator[Atoms]:
         raise ConfigError(Problem(f"dpdata knows no format {format!r}{nearest(format, formats)}", file=file))
     try:
         with warnings.catch_warnings(record=True) as told:
-            if format == "deepmd/npy/mixed":
-                systems = list(dpdata.MultiSystems().load_systems_from_file(str(file), fmt=format))
-            else:
-                systems = [dpdata.LabeledSystem(str(file), fmt=format)]
-        frames = [atoms for system in systems for atoms in _frames_of(system.data)]
+            frames = list(_frames_of(dpdata.LabeledSystem(str(file), fmt=format).data))
     except Exception as error:
         raise _unreadable(file, f"as {format}", error) from error
     for warning in told:
@@ -179,6 +178,8 @@ def _checked(atoms: Atoms, file: Path, type_map: Sequence[str]) -> Atoms:
     _check_elements(atoms, file, type_map)
     if atoms.info.get("energy") is None or "forces" not in atoms.arrays:
         raise ConfigError(Problem("has a frame without energy or forces; labelled frames were expected", file=file))
+    if _lacks_cell(atoms):
+        raise ConfigError(Problem("has a frame without a cell along a periodic direction; mend its Lattice", file=file))
     if not (np.isfinite(atoms.info["energy"]) and np.isfinite(atoms.arrays["forces"]).all()):
         raise ConfigError(Problem("has a frame whose energy or forces are not finite; take it out", file=file))
     return atoms

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 from numpy.typing import NDArray
 
-from al_driver.data.frames import frame_key, sort_by_type
+from al_driver.data.dataset import stored_key
+from al_driver.data.frames import sort_by_type
 from al_driver.query.window import CANDIDATE, FAILED, Scored
 
 Entries = NDArray[np.void]
@@ -24,6 +26,8 @@ ENTRY = np.dtype([("rank", "f8"), ("task", "i8"), ("step", "i8"), ("score", "f8"
 LINE_LENGTH = 10_000
 """So many frames are kept in a line, or twice the cap if that is more: enough to pass over some."""
 LARGEST_BATCH = 256
+SAME_WITHIN = 0.01
+"""Two frames are duplicates when no atom, and no periodic cell vector, differs by as much, Å."""
 
 
 class Line:
@@ -159,7 +163,7 @@ class Choice:
     fallback: bool
     """All frames had failed; these are the soundest."""
     skipped: dict[str, int]
-    """Frames passed over: ``labelled``, ``equal``, ``too_close``, ``not_finite``, ``no_coordinates``."""
+    """Frames passed over: ``labelled``, ``duplicate``, ``too_close``, ``not_finite``, ``no_coordinates``."""
 
 
 ReadFrames = Callable[[int, set[int]], Iterator[tuple[int, Atoms]]]
@@ -180,7 +184,7 @@ class Chooser:
         self._is_too_close = is_too_close
         self._type_map = type_map
         self._labelled = labelled
-        self._chosen: set[str] = set()
+        self._chosen: dict[bytes, list[Atoms]] = {}  # by species
         self.skipped: Counter[str] = Counter()
 
     def choose(self, structure: str, line: Entries, n_frames: int) -> list[Selected]:
@@ -219,13 +223,28 @@ class Chooser:
             return "not_finite"
         if self._is_too_close(atoms):
             return "too_close"
-        key = frame_key(sort_by_type(atoms, self._type_map))
-        if key in self._labelled:
+        if stored_key(atoms, self._type_map) in self._labelled:
             return "labelled"
-        if key in self._chosen:
-            return "equal"
-        self._chosen.add(key)
+        frame = sort_by_type(atoms, self._type_map)
+        alike = self._chosen.setdefault(frame.numbers.tobytes(), [])
+        if any(are_duplicates(frame, other) for other in alike):
+            return "duplicate"
+        alike.append(frame)
         return ""
+
+
+def are_duplicates(first: Atoms, second: Atoms) -> bool:
+    """Say whether two frames of the same species, in the same order, are within `SAME_WITHIN` of each other."""
+    cell, pbc = first.cell.array, first.pbc
+    if (pbc != second.pbc).any() or (np.abs(cell - second.cell.array)[pbc] >= SAME_WITHIN).any():
+        return False
+    steps = second.positions - first.positions
+    if pbc.any():
+        basis = Cell(np.where(pbc[:, None], cell, 0.0)).complete().array
+        shifts = np.round(np.linalg.solve(basis.T, steps.T).T)
+        shifts[:, ~pbc] = 0.0
+        steps = steps - shifts @ basis  # small steps are small in the basis too: the image is the nearest one
+    return bool((np.linalg.norm(steps, axis=1) < SAME_WITHIN).all())
 
 
 def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Chooser) -> Choice:

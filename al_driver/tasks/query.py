@@ -12,8 +12,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import ValidationError
 
-from al_driver.data.dataset import find_systems, read_system
-from al_driver.data.frames import frame_key, sort_by_type
+from al_driver.data.dataset import find_systems, read_system, stored_key
 from al_driver.data.gate import too_close
 from al_driver.errors import AlError, StateMismatch
 from al_driver.explorers.base import Explorer
@@ -99,7 +98,7 @@ def _choose(directory: Path, job: QueryJob, explorer: type[Explorer], census: di
         return too_close(atoms, job.guard.min_distance) is not None
 
     labelled = {
-        frame_key(sort_by_type(atoms, job.type_map))
+        stored_key(atoms, job.type_map)
         for folder in job.labelled
         for system in find_systems(directory / folder)
         for atoms in read_system(system)

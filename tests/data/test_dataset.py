@@ -6,8 +6,17 @@ import dpdata
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 
-from al_driver.data.dataset import count_frames, find_systems, read_system, write_dataset
+from al_driver.data.dataset import (
+    VACUUM,
+    count_frames,
+    find_systems,
+    read_system,
+    stored_key,
+    system_elements,
+    write_dataset,
+)
 from al_driver.data.frames import sort_by_type
 from al_driver.errors import ConfigError
 from al_driver.files import hash_path
@@ -90,6 +99,84 @@ def test_molecules_and_frames_without_virial_stand_apart(tmp_path: Path) -> None
         (again,) = read_system(tmp_path / "dataset" / name)
         assert_same(frame, again)
         assert again.pbc.tolist() == [bool(frame.pbc.all())] * 3
+
+
+SLABS = {
+    "vacuum in the cell": ([[5, 0, 0], [2, 6, 0], [1, 1, 40]], (True, True, False)),
+    "too little vacuum": ([[5, 0, 0], [2, 6, 0], [0, 0, 3]], (True, True, False)),
+    "no third vector": ([[5, 0, 0], [2, 6, 0], [0, 0, 0]], (True, True, False)),
+    "a wire along the second": ([[0, 0, 0], [0, 6, 1], [0, 0, 0]], (False, True, False)),
+}
+
+
+@pytest.mark.parametrize("name", SLABS)
+def test_slabs_and_wires_are_stored_with_vacuum_whatever_their_cell(tmp_path: Path, name: str) -> None:
+    frame = make_frame("OSiO", 4)
+    cell, frame.pbc = SLABS[name]
+    frame.set_cell(cell)
+    write_dataset(tmp_path / "dataset", [frame], TYPES)
+    (again,) = read_system(tmp_path / "dataset/Si1O2_novirial")  # what a virial would mean, nobody knows
+    assert again.pbc.all() and np.array_equal(again.positions, sort_by_type(frame, TYPES).positions)
+    periodic = np.flatnonzero(frame.pbc)
+    assert np.array_equal(again.cell.array[periodic], frame.cell.array[periodic])
+    for axis in np.flatnonzero(~frame.pbc):
+        others = np.delete(again.cell.array, axis, axis=0)
+        assert np.abs(others @ again.cell.array[axis]).max() < 1e-9
+    alone = again.copy()  # no image across the vacuum comes within any cutoff
+    alone.pbc = frame.pbc
+    reach = [VACUUM / 2 - 1e-9] * 3
+    assert len(neighbor_list("i", again, reach)) == len(neighbor_list("i", alone, reach))
+    assert stored_key(again, TYPES) == stored_key(frame, TYPES)
+
+
+def test_the_key_of_a_molecule_does_not_depend_on_a_box(tmp_path: Path) -> None:
+    molecule = make_frame("SiO2", 1, pbc=False)
+    bare = molecule.copy()
+    bare.cell[:] = 0.0
+    write_dataset(tmp_path / "dataset", [molecule, bare], TYPES)
+    read = list(read_system(tmp_path / "dataset/Si1O2_nopbc"))
+    assert [atoms.cell.rank for atoms in read] == [0, 0]
+    assert {stored_key(atoms, TYPES) for atoms in (*read, molecule, bare)} == {stored_key(molecule, TYPES)}
+    assert stored_key(molecule, TYPES) != stored_key(make_frame("SiO2", 1), TYPES)
+
+
+def test_mixed_systems_have_the_species_of_each_frame(tmp_path: Path) -> None:
+    """Li1Si2O1 and Li2Si1O1 fill one system, with O2 beside it."""
+    frames = [make_frame(formula, seed) for seed, formula in enumerate(("LiSi2O", "Li2SiO", "LiSi2O", "O2"))]
+    write_dataset(tmp_path / "plain", frames, TYPES)
+    mixed = dpdata.MultiSystems()
+    for folder in find_systems(tmp_path / "plain"):
+        mixed.append(dpdata.LabeledSystem(str(folder), fmt="deepmd/npy"))
+    mixed.to("deepmd/npy/mixed", str(tmp_path / "mixed"))
+    systems = find_systems(tmp_path / "mixed")
+    assert all((system / "set.000/real_atom_types.npy").exists() for system in systems)
+    assert sorted(symbol for system in systems for symbol in system_elements(system)) == ["Li", "O", "O", "Si"]
+    read = {atoms.info["energy"]: atoms for system in systems for atoms in read_system(system)}
+    assert len(read) == sum(map(count_frames, systems)) == 4
+    for frame in frames:
+        assert_same(frame, read[frame.info["energy"]])
+
+
+def test_atoms_that_only_fill_up_a_mixed_system_are_left_out(tmp_path: Path) -> None:
+    frame = make_frame("Si3", 0)
+    write_dataset(tmp_path / "dataset", [frame], TYPES)
+    system = tmp_path / "dataset/Si3"
+    np.save(system / "set.000/real_atom_types.npy", [[1, 2, -1]])
+    (again,) = read_system(system)
+    assert again.get_chemical_symbols() == ["Si", "O"] and system_elements(system) == ["Si", "O"]
+    assert np.array_equal(again.arrays["forces"], frame.arrays["forces"][:2])
+
+
+def test_a_dataset_that_holds_these_frames_already_is_left_alone(tmp_path: Path) -> None:
+    frames = [make_frame("SiO2", seed) for seed in range(3)]
+    write_dataset(tmp_path / "dataset", frames, TYPES)
+    before = (tmp_path / "dataset").stat().st_ino
+    write_dataset(tmp_path / "dataset", frames, TYPES)
+    assert (tmp_path / "dataset").stat().st_ino == before
+    write_dataset(tmp_path / "dataset", frames[:2], TYPES)
+    assert (tmp_path / "dataset").stat().st_ino != before
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+    assert count_frames(tmp_path / "dataset/Si1O2") == 2
 
 
 def test_the_same_frames_make_the_same_bytes(tmp_path: Path) -> None:

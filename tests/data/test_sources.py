@@ -111,6 +111,10 @@ def test_labelled_data_that_cannot_serve_are_refused(tmp_path):
     (tmp_path / "nothing").mkdir()
     _says(tmp_path / "sic", r"sic: has C, which type_map \['Si'\] lacks", format=None)
     _says(tmp_path / "bare.extxyz", "a frame without energy or forces", format=None)
+    flat = _labelled(bulk("Si"), 2)
+    flat.cell[2] = 0.0
+    write_frames(tmp_path / "flat.extxyz", [flat])
+    _says(tmp_path / "flat.extxyz", "a frame without a cell along a periodic direction", format=None)
     _says(tmp_path / "nan", "energy or forces are not finite", format=None)
     _says(tmp_path / "junk", "is a file; say what it is by `format`", format=None)
     _says(tmp_path / "junk", r"knows no format 'vasp/outcr'; did you mean 'vasp/outcar'\?", format="vasp/outcr")

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,20 @@ from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
 
+from al_driver.data.dataset import read_system, stored_key, write_dataset
 from al_driver.data.frames import frame_key
 from al_driver.query.deviation import Rows
-from al_driver.query.selection import ENTRY, LINE_LENGTH, Census, Choice, Chooser, Line, choose_frames, share_out
+from al_driver.query.selection import (
+    ENTRY,
+    LINE_LENGTH,
+    Census,
+    Choice,
+    Chooser,
+    Line,
+    are_duplicates,
+    choose_frames,
+    share_out,
+)
 from al_driver.query.window import Scored, Window
 from al_driver.seeds import make_rng
 
@@ -21,7 +33,9 @@ Trajectories = dict[str, list[float]]
 
 
 def make_frame(task: int, step: int) -> Atoms:
-    return Atoms("Si2", [[0, 0, 0], [0, 0, 2.2 + 0.02 * task + 1e-5 * step]], cell=[9, 9, 9], pbc=True)
+    """Return a frame 0.011 Å from that ten steps before."""
+    height, shift = 2.2 + 0.02 * task + 1e-5 * step, 1.1e-3 * step
+    return Atoms("Si2", [[shift, 0, 0], [shift, 0, height]], cell=[9, 9, 9], pbc=True)
 
 
 def read_frames(task: int, steps: set[int]) -> Iterator[tuple[int, Atoms]]:
@@ -183,7 +197,66 @@ def test_two_equal_frames_are_one(same_structure: bool) -> None:
         census["b"] = take_census({"y": [0.2] * 3}, first=1)
     choice = choose_frames(census, budget=None, chooser=Chooser(read_equal, lambda _: False, ["Si"], set()))
     assert len(choice.frames) == 1
-    assert choice.skipped["equal"] == 3 * len(census) - 1
+    assert choice.skipped["duplicate"] == 3 * len(census) - 1
+
+
+def turn(atoms: Atoms, pbc: tuple[bool, bool, bool]) -> tuple[Atoms, Atoms]:
+    """Return a frame in a skewed cell, and the same one atom of which was moved and wrapped through each face."""
+    frame = atoms.copy()
+    frame.cell, frame.pbc = [[9, 0, 0], [4, 8, 0], [3, -4, 7]], pbc
+    image = frame.copy()
+    image.positions[0] += np.array(pbc) * [2, -1, 3] @ frame.cell.array
+    return frame, image
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
+@pytest.mark.parametrize(("size", "same"), [(0.0, True), (0.0099, True), (0.0101, False), (4.0, False)])
+def test_duplicates_are_frames_closer_than_a_hundredth_of_an_angstrom(pbc, size: float, same: bool) -> None:
+    frame, image = turn(make_frame(0, 0), pbc)
+    image.positions[1] += size * np.array([0.6, 0.0, 0.8])
+    assert are_duplicates(frame, image) == are_duplicates(image, frame) == same
+
+
+def test_frames_of_other_cells_are_no_duplicates_but_the_vacuum_is_no_cell() -> None:
+    frame, other = turn(make_frame(0, 0), (True, True, False))
+    other.cell[2] += 5.0
+    assert are_duplicates(frame, other)
+    other.cell[1, 0] += 0.02
+    assert not are_duplicates(frame, other)
+    other.cell, other.pbc = frame.cell, True
+    assert not are_duplicates(frame, other)
+
+
+def test_frames_that_nearly_repeat_are_passed_over() -> None:
+    """Two trajectories visit the same places, out of order of types, and slowly."""
+
+    def read_slow(task: int, steps: set[int]) -> Iterator[tuple[int, Atoms]]:
+        for step in steps:
+            slow = Atoms("SiGe", [[0, 0, 0], [0, 0, 2.2 + 4e-4 * step]], cell=[9, 9, 9], pbc=True)
+            yield step, slow if task else slow[[1, 0]]
+
+    census = {"a": take_census({"x": [0.2] * 6, "y": [0.2] * 6}, 12, "largest")}
+    choice = choose_frames(census, budget=None, chooser=Chooser(read_slow, lambda _: False, ["Ge", "Si"], set()))
+    assert names(choice) == [("a", 0, 10), ("a", 0, 40)]
+    assert choice.skipped == {"duplicate": 10}
+
+
+def test_a_slab_is_known_again_from_the_dataset_it_was_written_to(tmp_path: Path) -> None:
+    def read_slab(task: int, steps: set[int]) -> Iterator[tuple[int, Atoms]]:
+        for step in steps:
+            frame = make_frame(task, step)
+            frame.positions[:, 2] -= 7.0  # outside the cell, along the vacuum
+            frame.cell[2], frame.pbc = 0.0, (True, True, False)
+            yield step, frame
+
+    (_, labelled), *_ = read_slab(0, {20})
+    labelled.info["energy"], labelled.arrays["forces"] = 0.0, np.zeros((2, 3))
+    write_dataset(tmp_path / "dataset", [labelled], ["Si"])
+    (stored,) = read_system(tmp_path / "dataset/Si2_novirial")
+    census = {"a": take_census({"x": [0.2] * 3})}
+    chooser = Chooser(read_slab, lambda _: False, ["Si"], {stored_key(stored, ["Si"])})
+    assert names(choose_frames(census, budget=None, chooser=chooser)) == [("a", 0, 10), ("a", 0, 30)]
+    assert chooser.skipped == {"labelled": 1}
 
 
 def test_a_frame_that_is_not_there_or_not_finite_is_passed_over() -> None:

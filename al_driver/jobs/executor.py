@@ -92,29 +92,31 @@ class Local:
         if any(tag in str(folder) for tag in ("%j", "%t", "%A", "%a")):
             raise ConfigError(f"{folder} holds %j, %t, %A or %a, which submitit replaces.\n  Use another work_dir.")
         executor = _detached_executor()(folder)
-        executor.update_parameters(timeout_min=NO_LIMIT_MINUTES, stderr_to_stdout=True)
+        executor.update_parameters(timeout_min=NO_LIMIT_MINUTES)
         return self._Handle(executor.submit(run_group, str(folder))._process)
 
 
 def _detached_executor() -> Callable[[Path], Any]:
-    """Return submitit's local executor with what it lacks: a session of its own, and the user's GPUs."""
+    """Return submitit's local executor with what it lacks: a session of its own, and the user's GPUs.
+
+    The runner is started without the controller that submitit puts above it, which would enforce a time limit nobody
+    sets, and costs a second start of Python for each job.
+    """
     from submitit.local.local import LocalExecutor, LocalJob
 
     class Detached(LocalExecutor):  # type: ignore[misc]
         def _submit_command(self, command: str) -> Any:
             environment = os.environ | {
                 "SUBMITIT_EXECUTOR": "local",
-                "SUBMITIT_LOCAL_COMMAND": command,
                 "SUBMITIT_LOCAL_NTASKS": "1",
                 "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
                 "SUBMITIT_LOCAL_NODEID": "0",
-                "SUBMITIT_LOCAL_TIMEOUT_S": str(60 * NO_LIMIT_MINUTES),
-                "SUBMITIT_LOCAL_SIGNAL_DELAY_S": "30",
-                "SUBMITIT_STDERR_TO_STDOUT": "1",
-                "SUBMITIT_LOCAL_WITH_SHELL": "",
+                "SUBMITIT_LOCAL_LOCALID": "0",
+                "SUBMITIT_LOCAL_GLOBALID": "0",
             }
+            script = f'export SUBMITIT_LOCAL_JOB_ID=$$; exec {command} >"$1/$$_0_log.out" 2>&1'  # $$ is the job's id
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "submitit.local._local", str(self.folder)],
+                ["/bin/sh", "-c", script, "al", str(self.folder)],
                 env=environment, start_new_session=True, stdin=subprocess.DEVNULL,
             )  # fmt: skip
             return LocalJob(folder=self.folder, job_id=str(process.pid), process=process)

@@ -65,11 +65,13 @@ class Report:
             self.problems.append(problem)
 
 
-def check_run(params: RunParams, resources: Resources, *, render: bool = False) -> Report:
+def check_run(params: RunParams, resources: Resources | None, *, render: bool = False) -> Report:
     """Check the files and programs of ``al run``; with ``render``, read data to convert, show inputs and first tasks.
 
     Parameters
     ----------
+    resources
+        None where the resource file cannot be read: what programs run is not known.
     render
         Takes a little longer, and only a person needs it: a run itself reads and renders everything anyway.
     """
@@ -85,26 +87,29 @@ def check_run(params: RunParams, resources: Resources, *, render: bool = False) 
         nested = Report()
         _check_init_files(nested, made_by)
         report.problems += [replace(problem, key=f"{key}: {problem.key}") for problem in nested.problems]
-    report.collect(lambda: check_resources(resources))
-    report.collect(lambda: _check_trainer(params, resources))
-    report.collect(lambda: _check_program(resources, "explore", params.explore.default_command))
-    report.collect(lambda: _check_program(resources, "label", params.label_engine.default_command))
+    if resources is not None:
+        report.collect(lambda: check_resources(resources))
+        report.collect(lambda: _check_trainer(params, resources))
+        report.collect(lambda: _check_program(resources, "explore", params.explore.default_command))
+        report.collect(lambda: _check_program(resources, "label", params.label_engine.default_command))
     report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver()]
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
-    if render and not report.errors:
+    if render and resources is not None and not report.errors:
         report.collect(lambda: _render_run(params, resources, report))
     return report
 
 
-def check_init_bulk(params: InitBulkParams, resources: Resources, *, render: bool = False) -> Report:
+def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, render: bool = False) -> Report:
     """Check the files and programs of ``al init_bulk``; with ``render``, show an input and the counts too."""
     report = Report()
     _check_init_files(report, params)
-    report.collect(lambda: check_resources(resources))
     engine = params.label_engine
+    if resources is not None:
+        report.collect(lambda: check_resources(resources))
+        if engine is not None:
+            report.collect(lambda: _check_program(resources, "label", engine.default_command))
     if engine is not None:
-        report.collect(lambda: _check_program(resources, "label", engine.default_command))
         report.set_by_driver += [f"label: {line}" for line in engine.set_by_driver()]
     if render and not report.errors:
         report.plan += expected_counts(params)

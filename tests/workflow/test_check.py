@@ -1,0 +1,255 @@
+"""``al check`` sees before the queue what would fail after it: every file, every program, in both files at once."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from small_run import INIT, RESOURCE, RUN, merge
+
+from al_driver.data.dataset import write_dataset
+from al_driver.errors import ConfigError
+from al_driver.workflow.check import Report
+from al_driver.workflow.verbs import check
+
+pytestmark = pytest.mark.needs("dp", "lmp")
+DATA = {"init_data": ["data"], "valid_data": []}
+TEMPLATE = """
+{%- macro again(n) %}{{ again(n + 1) }}{% endmacro %}
+{{ again(1) }} {{ models }} {{ data_file }} {{ trajectory_file }} {{ dump_every }} {{ n_steps }} {{ deviation_file }}
+{{ temperature }}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with POSCAR, labelled data and a resource file."""
+    atoms = bulk("Si", cubic=True, a=5.431)
+    atoms.write(tmp_path / "POSCAR", format="vasp")
+    atoms.info["energy"], atoms.arrays["forces"] = -34.0, np.zeros((8, 3))
+    write_dataset(tmp_path / "data", [atoms, atoms], ["Si"])
+    write_dataset(tmp_path / "germanium", [bulk_labelled("Ge")], ["Ge"])
+    (tmp_path / "init.json").write_text(json.dumps(INIT))
+    (tmp_path / "resource.json").write_text(json.dumps(RESOURCE))
+    (tmp_path / "junk").write_text("no structure, no data\n")
+    (tmp_path / "template.in").write_text(TEMPLATE)
+    return tmp_path
+
+
+def bulk_labelled(symbol: str) -> Any:
+    atoms = bulk(symbol, "diamond", cubic=True, a=5.6)
+    atoms.info["energy"], atoms.arrays["forces"] = -30.0, np.zeros((8, 3))
+    return atoms
+
+
+def check_param(folder: Path, changes: dict[str, Any], resource: dict[str, Any] | None = None) -> Report:
+    (folder / "param.json").write_text(json.dumps(merge(RUN | DATA, changes)))
+    (folder / "resource.json").write_text(json.dumps(merge(RESOURCE, resource or {})))
+    return check(folder / "param.json", folder / "resource.json")
+
+
+def told(report: Report, severity: str = "error") -> list[str]:
+    return [str(problem) for problem in report.problems if problem.severity == severity]
+
+
+def test_a_sound_run_has_no_problem_and_a_plan(folder: Path) -> None:
+    report = check_param(folder, {})
+    assert report.problems == []
+    assert report.plan[0].startswith("0/train: 2 trainings, each: ")
+    assert report.plan[1:3] == [
+        "0/explore: 1 trajectories, each: lmp -in in.lammps -log none -nocite",
+        "  si (8 atoms), nvt, 100 K, 40 steps",
+    ]
+    assert report.plan[3].startswith("0/label: at most 4 frames, each: lmp -in")
+    assert {"train/input.json", "explore/in.lammps", "label/in.lammps"} <= set(report.inputs)
+    assert any("numb_steps" in line or "systems" in line for line in report.set_by_driver)
+    assert not (folder / "work").exists()
+
+
+STRUCTURE = {"path": "POSCAR", "name": "si"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"init_data": ["dta"]}, ["dta: init_data[0]: does not exist; did you mean 'data'?"]),
+        ({"init_data": ["junk"]}, ["junk: init_data[0]: is a file; say what it is by `format`"]),
+        ({"init_data": [{"path": "junk", "format": "nonsense"}]}, ["init_data[0]: dpdata knows no format 'nonsense'"]),
+        ({"init_data": [{"path": "junk", "format": "vasp/outcar"}]}, ["junk: init_data[0]: cannot be read as vasp"]),
+        ({"init_data": ["germanium"]}, ["Ge8_novirial: init_data[0]: has Ge, which type_map ['Si'] lacks"]),
+        ({"valid_data": ["."], "init_data": ["data"]}, ["germanium/Ge8_novirial: valid_data[0]: has Ge, which"]),
+        ({"init_data": [{"init_bulk": "junk"}]}, ["junk:1:1: init_data[0].init_bulk: a value was expected here"]),
+        ({"init_data": [{"init_bulk": "int.json"}]}, ["int.json: init_data[0].init_bulk: does not exist"]),
+        ({"explore": {"structures": [{"path": "junk", "name": "si"}]}}, ["junk: explore.structures[0].path: cannot"]),
+        ({"explore": {"structures": [STRUCTURE | {"path": "P*R", "supercell": [2000, 2000, 2000]}]}},
+         ["explore.structures[0].supercell: (2000, 2000, 2000) of 8 atoms makes 6.4e+10; at most 1,000,000 were"]),
+        ({"explore": {"template": "template.in"}}, ["template.in: explore.template: an expression fails: maximum rec"]),
+        ({"explore": {"template": "none.in"}}, ["none.in: explore.template: cannot read the template: No such file"]),
+        ({"train": {"input": "junk"}}, ["junk:1:1: train: a value was expected here"]),
+        ({"train": {"input": "none.json"}}, ["none.json: train: does not exist"]),
+        ({"train": {"input": {"learning_rate": 5}}}, ["train.input.learning_rate: needs an object; found 5"]),
+        ({"label": {"pair_coeff": ["* * none.sw Si"]}}, ["label.pair_coeff[0]: potential file 'none.sw' is neither"]),
+        ({"init_data": ["dta"], "label": {"files": ["none.sw"]}}, ["none.sw", "dta"]),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_cannot_be_read_is_named(folder: Path, changes: dict[str, Any], expected: list[str]) -> None:
+    messages = told(check_param(folder, changes))
+    assert len(messages) == len(expected)
+    for message, text in zip(messages, expected, strict=True):
+        assert text in message
+
+
+def damage_array(folder: Path) -> None:
+    np.save(folder / "set.000/force.npy", np.zeros((2, 21)))
+
+
+def cut_short(folder: Path) -> None:
+    file = folder / "set.000/coord.npy"
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def lose_a_frame(folder: Path) -> None:
+    np.save(folder / "set.000/energy.npy", np.zeros(1))
+
+
+def lose_types(folder: Path) -> None:
+    (folder / "type_map.raw").unlink()
+
+
+def lose_sets(folder: Path) -> None:
+    (folder / "set.000").rename(folder / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (damage_array, "set.000/force.npy: init_data[0]: has shape (2, 21); expected (frames, 24)"),
+        (cut_short, "set.000/coord.npy: init_data[0]: cannot be read ("),
+        (lose_a_frame, "set.000: init_data[0]: the numbers of frames disagree: coord 2, force 2, energy 1, box 2"),
+        (lose_types, "type.raw and type_map.raw do not name its atoms (No such file"),
+        (lose_sets, "init_data[0]: holds no set.* folder"),
+    ],
+)
+def test_a_damaged_dataset_is_named(folder: Path, damage: Callable[[Path], None], text: str) -> None:
+    damage(folder / "data/Si8_novirial")
+    (message,) = told(check_param(folder, {}))
+    assert text in message
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ({"label": {"command": "mpirun -np 2 lmpp"}, "default": {"env": {"PATH": "{bin}:/bin"}}},
+         ["label.command (resource file): program 'lmpp' is neither on the PATH nor beside this Python; install it"]),
+        ({"explore": {"command": "env OMP_NUM_THREADS=1 nice -n 5 lmpp"}},
+         ["explore.command (resource file): program 'lmpp' is neither"]),
+        ({"explore": {"command": "timeout 60s"}}, ["explore.command (resource file): 'timeout 60s' names no program"]),
+        ({"explore": {"command": "bin/lmp"}}, ["'bin/lmp' is a relative path, but each task runs in its own folder"]),
+        ({"explore": {"command": "/opt/none/lmp"}, "label": {"modules": ["x"], "command": "/opt/none/pw.x"}},
+         ["/opt/none/lmp does not exist or cannot be executed", "/opt/none/pw.x does not exist or cannot be"]),
+        ({"train": {"command": "dp --pt"}}, ["train.command (resource file): its last word, '--pt', is an option"]),
+        ({"train": {"command": "nodp"}}, ["train.command (resource file): its last word, 'nodp', is neither"]),
+        ({"train": {"command": "nice -n 5 dp"}}, []),
+        ({"label": {"source": ["env.sh"]}}, ["env.sh: label.source[0] (resource file): does not exist"]),
+    ],
+)  # fmt: skip
+def test_programs_are_looked_for_behind_launchers(folder: Path, resource: dict[str, Any], expected: list[str]) -> None:
+    for name in ("mpirun", "nice", "timeout", "env"):
+        (folder / "bin").mkdir(exist_ok=True)
+        (folder / "bin" / name).write_text("#!/bin/sh\n")
+        (folder / "bin" / name).chmod(0o755)
+    resource = json.loads(json.dumps(resource).replace("{bin}", str(folder / "bin")))
+    messages = told(check_param(folder, {}, resource))
+    assert len(messages) == len(expected)
+    for message, text in zip(messages, expected, strict=True):
+        assert text in message
+
+
+def test_what_modules_may_bring_is_a_warning(folder: Path) -> None:
+    report = check_param(folder, {}, {"explore": {"command": "mpirun_of_nobody -np 2 lmp", "modules": ["mpi"]}})
+    assert told(report) == []
+    (warning,) = told(report, "warning")
+    assert warning.startswith("explore.command (resource file): program 'mpirun_of_nobody' is neither")
+    assert warning.endswith("that is left to what is loaded or sourced")
+
+
+def test_dp_is_looked_for_where_its_tasks_find_it(folder: Path) -> None:
+    (folder / "own").mkdir()
+    (folder / "own/owndp").write_text(f"#!{sys.executable}\n")
+    (folder / "own/owndp").chmod(0o755)
+    resource = {"train": {"command": "owndp", "env": {"PATH": str(folder / "own")}}}
+    assert told(check_param(folder, {}, resource)) == []
+
+
+def test_validation_data_that_will_never_be_are_an_error(folder: Path) -> None:
+    (folder / "init.json").write_text(json.dumps(INIT | {"valid_fraction": 0}))
+    report = check_param(
+        folder, {"init_data": [{"init_bulk": "init.json"}], "valid_data": [{"init_bulk": "init.json"}]}
+    )
+    (error,) = told(report)
+    assert error.startswith("valid_data[0].init_bulk: valid_fraction: holds nothing back (valid_fraction 0); raise it")
+    (warning,) = told(report, "warning")
+    assert warning.startswith(f"init_data[0]: not made yet; make it first: al init_bulk {folder / 'init.json'} RES")
+
+
+def test_what_will_make_the_data_is_checked_too_and_once(folder: Path) -> None:
+    (folder / "init.json").write_text(json.dumps(INIT | {"structures": ["POSCR"]}))
+    source = [{"init_bulk": "init.json"}]
+    (error,) = told(check_param(folder, {"init_data": source, "valid_data": source}))
+    assert error.startswith(f"{folder / 'POSCR'}: init_data[0].init_bulk: structures[0]: does not exist; did you mean")
+    (folder / "init.json").write_text(json.dumps(INIT | {"label": False}))
+    (error,) = told(check_param(folder, {"init_data": source}))
+    assert error.startswith("init_data[0].init_bulk: label: makes structures only (`label` is false)")
+
+
+def test_keys_and_files_of_both_files_are_told_at_once(folder: Path) -> None:
+    changes = {"trian": 1, "query": {"max_selct": 3}, "init_data": ["dta"], "explore": {"guard": {"max_force": -1}}}
+    resource = {"explore": {"command": "nolmp", "worker": 2}, "label": {"source": ["env.sh"]}}
+    with pytest.raises(ConfigError) as refused:
+        check_param(folder, changes, resource)
+    text = str(refused.value)
+    for expected in (
+        "param.json: trian: there is no such key",
+        "param.json: query.max_selct: there is no such key; did you mean 'max_select'?",
+        "param.json: explore.guard.max_force",
+        "resource.json: explore.worker: there is no such key; did you mean 'workers'?",
+        "dta: init_data[0]: does not exist",
+        "explore.command (resource file): program 'nolmp' is neither",
+        "env.sh: label.source[0] (resource file): does not exist",
+    ):
+        assert expected in text
+    assert len(refused.value.problems) == 7
+
+
+def test_a_file_that_is_no_json_hides_nothing_of_the_other(folder: Path) -> None:
+    (folder / "param.json").write_text(json.dumps(RUN | {"init_data": ["dta"], "valid_data": []}))
+    (folder / "resource.json").write_text("{")
+    with pytest.raises(ConfigError) as refused:
+        check(folder / "param.json", folder / "resource.json")
+    assert [problem.file.name for problem in refused.value.problems if problem.file] == ["resource.json:1:2", "dta"]
+    (folder / "resource.json").write_text('{"label": {"source": ["env.sh"]}}')
+    (folder / "param.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"(?s)param\.json:1:2: .*env\.sh: label\.source\[0\]"):
+        check(folder / "param.json", folder / "resource.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"structures": ["junk"]}, "junk: structures[0]: cannot be read by ASE"),
+        ({"structures": ["POSCAR", {"path": "POSCAR", "supercell": [900, 900, 900]}]}, "structures[1].supercell: (900"),
+        ({"type_map": ["Ge"]}, "label.pair_coeff"),
+    ],
+)
+def test_init_bulk_reads_every_structure(folder: Path, changes: dict[str, Any], text: str) -> None:
+    (folder / "init.json").write_text(json.dumps(INIT | changes))
+    assert any(text in message for message in told(check(folder / "init.json", folder / "resource.json")))
+
+
+def test_without_files_only_keys_and_values_are_checked(folder: Path) -> None:
+    (folder / "param.json").write_text(json.dumps(RUN | {"init_data": ["dta"]}))
+    assert check(folder / "param.json", folder / "resource.json", no_files=True).problems == []

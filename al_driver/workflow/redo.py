@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 REDO, ACCEPT_FROM = "--redo", "--accept-from"
 
 
-def make_request(redo: str | None, accept_from: int | None = None) -> str | None:
-    """Return what the user asks for as on the command line; None for neither.
+def request_steps(redo: str | None, accept_from: int | None) -> str | None:
+    """Return what the user asks of ``al run``, as on the command line; None for nothing.
 
     Raises
     ------
@@ -30,9 +30,25 @@ def make_request(redo: str | None, accept_from: int | None = None) -> str | None
     """
     if redo is not None and accept_from is not None:
         raise ConfigError(f"{REDO} and {ACCEPT_FROM} exclude each other; give one.")
-    if accept_from is not None:
-        return f"{ACCEPT_FROM} {accept_from}"
-    return None if redo is None else f"{REDO} {redo}"
+    if redo is None and accept_from is None:
+        return None
+    request = f"{REDO} {redo}" if accept_from is None else f"{ACCEPT_FROM} {accept_from}"
+    read_request(request)
+    return request
+
+
+def request_stage(redo: str | None) -> str | None:
+    """Return what the user asks of ``al init_bulk``, as on the command line; None for nothing.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such stage.
+    """
+    if redo is None:
+        return None
+    check_stage(redo)
+    return f"{REDO} {redo}"
 
 
 def read_request(request: str) -> Position:
@@ -76,16 +92,10 @@ def redo_steps(context: Context, request: str | None) -> None:
 
 
 def redo_stages(context: Context, request: str | None) -> None:
-    """Carry out a request of ``al init_bulk``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such stage.
-    """
+    """Carry out a request of ``al init_bulk``."""
     _, moved = context.history.carry_out(
         request,
-        lambda asked: check_stage(asked.removeprefix(f"{REDO} ")),
+        lambda _: None,
         lambda asked: set_aside_stages(context.folder, asked.removeprefix(f"{REDO} ")),
     )
     _say_aside(moved)

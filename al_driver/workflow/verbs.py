@@ -6,22 +6,21 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import al_driver
 from al_driver.errors import AlError, ConfigError, FolderLocked, Problem, StateMismatch
 from al_driver.layout import WorkFolder
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
-from al_driver.schema.load import kind_of, load_params
+from al_driver.schema.load import kind_of, load_params, load_sound
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
-from al_driver.workflow.check import Report, check_init_bulk, check_run
+from al_driver.workflow.check import Report, check_init_bulk, check_resources, check_run
 from al_driver.workflow.context import Context, Display, NoDisplay
 from al_driver.workflow.history import History
 from al_driver.workflow.init_bulk import make_initial_data
 from al_driver.workflow.lock import FolderLock
-from al_driver.workflow.redo import forgotten_on_mismatch, make_request, redo_stages, redo_steps
+from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_steps, request_stage, request_steps
 from al_driver.workflow.run import Verdict, run_loop
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def run(
     """
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
     check_run(params, resources).raise_errors()
-    request = make_request(redo, accept_from)
+    request = request_steps(redo, accept_from)
     with _held("run", params.work_dir, resources, display) as context:
         redo_steps(context, request)
         with forgotten_on_mismatch(context):
@@ -72,8 +71,9 @@ def init_bulk(
     """
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
+    request = request_stage(redo)
     with _held("init_bulk", params.work_dir, resources, display) as context:
-        redo_stages(context, make_request(redo))
+        redo_stages(context, request)
         with forgotten_on_mismatch(context):
             made = make_initial_data(context, params)
         context.history.add("done", state="done", pending=None)
@@ -86,25 +86,41 @@ def check(param: Path | str, resource: Path | str, *, no_files: bool = False) ->
     Raises
     ------
     ConfigError
-        With every problem of keys and values of both files; what is wrong with files and programs is in the report.
+        With every problem of keys and values of both files, and with what is wrong with the files and programs that
+        the sound part of them names. Where keys and values are right, the report holds the latter.
     """
-    kind = kind_of(Path(param))
     problems: list[Problem] = []
-    loaded: list[Any] = []
-    for path, model in ((Path(param), PARAMS[kind]), (Path(resource), Resources)):
-        try:
-            loaded.append(load_params(path, model))
-        except ConfigError as error:
-            problems += error.problems
+    params: Params | None = None
+    resources: Resources | None = None
+    try:
+        params, found = load_sound(Path(param), PARAMS[kind_of(Path(param))])
+        problems += found
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        resources, found = load_sound(Path(resource), Resources)
+        problems += found
+    except ConfigError as error:
+        problems += error.problems
+    report = Report() if no_files else _check_files(params, resources, render=not problems)
     if problems:
-        raise ConfigError(problems)
-    if no_files:
-        return Report()
-    checker = check_run if kind == "run" else check_init_bulk
-    return checker(*loaded, render=True)
+        raise ConfigError([*problems, *report.errors])
+    return report
 
 
 PARAMS: dict[str, type[Params]] = {"run": RunParams, "init_bulk": InitBulkParams}
+
+
+def _check_files(params: Params | None, resources: Resources | None, *, render: bool) -> Report:
+    """Check files and programs, as far as the two files could be read."""
+    if isinstance(params, RunParams):
+        return check_run(params, resources, render=render)
+    if isinstance(params, InitBulkParams):
+        return check_init_bulk(params, resources, render=render)
+    report = Report()
+    if resources is not None:
+        report.collect(lambda: check_resources(resources))
+    return report
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from batch_program import make_task, run_scripts, wait_until
 
+from al_driver.errors import FolderLocked
 from al_driver.jobs.attempts import Attempt
 from al_driver.jobs.batch import run_batch
 from al_driver.jobs.group import write_group
@@ -93,6 +94,21 @@ def test_a_killed_runner_leaves_children_that_are_waited_for(tmp_path):
     os.kill(read_claim(tmp_path / "jobs/0000")["pid"], signal.SIGKILL)
     text, _ = driver.communicate(timeout=60)
     assert json.loads(text)["done"] == list(scripts) and count_lines(tmp_path) == 8
+
+
+def test_a_driver_that_lost_its_folder_leaves_the_jobs_to_its_successor(tmp_path):
+    scripts = logging_scripts(tmp_path, 2, 0.6)
+
+    def check_held():
+        if count_lines(tmp_path) >= 2:
+            raise FolderLocked("another driver has it")
+
+    with pytest.raises(FolderLocked):
+        run_scripts(tmp_path, scripts, Profile(workers=2), check_held=check_held)
+    assert count_lines(tmp_path) == 2
+    assert run_scripts(tmp_path, scripts, Profile(workers=2)).failed == {}
+    assert sorted((tmp_path / "log").read_text().split()) == sorted(["begin", "end"] * 2 + list(scripts) * 2)
+    assert [p.name for p in (tmp_path / "jobs").iterdir()] == ["0000"]
 
 
 @pytest.mark.parametrize("ended", [False, True])

@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from al_driver.errors import FolderLocked
 from al_driver.jobs.processes import start_of
+from al_driver.schema.resource import Resources
 from al_driver.workflow import lock as lock_module
-from al_driver.workflow.lock import FolderLock, read_holder
+from al_driver.workflow.lock import FolderLock, Holder, read_holder
+from al_driver.workflow.verbs import _held
 
 
 def write_lock(path: Path, **changes: object) -> None:
@@ -96,6 +99,56 @@ def test_heartbeat_counts_and_notices_a_loss(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(FolderLocked, match="was taken by another driver"):
             lock.check_held()
     assert read_holder(path).host == "elsewhere"  # type: ignore[union-attr]
+
+
+def test_a_beat_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.02)
+    path = tmp_path / "al.lock"
+    failed = threading.Event()
+
+    def write(path: Path, content: str) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(28, "No space left on device")
+        path.write_text(content)
+
+    monkeypatch.setattr(lock_module, "write_atomic", write)
+    with FolderLock(path) as lock:
+        assert failed.wait(5)
+        before = time.monotonic()
+        while (holder := read_holder(path)) is None or holder.counter < 3:
+            assert time.monotonic() - before < 5, "the heart stands still"
+            lock.check_held()
+
+
+def test_a_lock_that_came_in_place_of_a_damaged_one_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "al.lock"
+    path.write_text("{")
+    first_look = iter([None])
+    read = lock_module.read_holder
+
+    def late(asked: Path) -> Holder | None:
+        if asked == path and next(first_look, 0) is None:
+            write_lock(path, pid=os.getppid())  # another driver was quicker
+            return None
+        return read(asked)
+
+    monkeypatch.setattr(lock_module, "read_holder", late)
+    with pytest.raises(FolderLocked, match=f"process {os.getppid()} on"), FolderLock(path):
+        pass
+    assert read(path).pid == os.getppid()  # type: ignore[union-attr]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_driver_that_lost_its_folder_writes_no_more_history(tmp_path: Path) -> None:
+    with pytest.raises(FolderLocked), _held("run", tmp_path, Resources(), None) as context:
+        write_lock(context.folder.lock, host="elsewhere")
+        before = context.folder.history.read_bytes()
+        raise FolderLocked("taken by another")
+    assert context.folder.history.read_bytes() == before
+    assert read_holder(context.folder.lock).host == "elsewhere"  # type: ignore[union-attr]
 
 
 def _try_lock(path: Path, barrier: "multiprocessing.synchronize.Barrier", won: "multiprocessing.Queue[int]") -> None:

@@ -153,7 +153,7 @@ def _train(directory: Path) -> None:
 def _explore(directory: Path) -> None:
     models = (directory / "in.lammps").read_text().split("deepmd")[1].split(" out_freq")[0].split()
     (directory / "models.txt").write_text(" ".join((directory / model).read_text() for model in models))
-    (directory / "traj.lammpstrj").write_text(_dump([[0.0] * 3], [[0.0] * 3]))
+    (directory / "traj.lammpstrj").write_text(_dump([[0.0] * 3], [[0.0] * 3], np.eye(3).tolist()))
     (directory / "model_devi.out").write_text("# step\n2 0 0 0 0 0 0\n")
     (directory / "output").write_text("LAMMPS\nTotal wall time: 0:00:00\n")
 
@@ -180,16 +180,22 @@ def _label(directory: Path) -> None:
     atoms = read_data(directory / "structure.data", ["Si"])
     rng = np.random.default_rng(_hash(directory))
     forces = rng.normal(size=atoms.positions.shape)
-    (directory / "forces.lammpstrj").write_text(_dump(atoms.positions.tolist(), forces.tolist()))
+    (directory / "forces.lammpstrj").write_text(_dump(atoms.positions.tolist(), forces.tolist(), atoms.cell.tolist()))
     numbers = f"al_energy {rng.normal()}\nal_volume {atoms.get_volume()}\nal_pressure 1 2 3 4 5 6\n"
     (directory / "output").write_text(f"{numbers}Total wall time: 0:00:00\n")
 
 
-def _dump(positions: list[list[float]], forces: list[list[float]]) -> str:
+def _dump(positions: list[list[float]], forces: list[list[float]], cell: Sequence[Sequence[float]]) -> str:
     rows = [
         f"{index} 1 {' '.join(map(repr, (*position, *force)))}"
         for index, (position, force) in enumerate(zip(positions, forces, strict=True), 1)
     ]
-    head = ["ITEM: TIMESTEP", "2", "ITEM: NUMBER OF ATOMS", str(len(rows)), "ITEM: BOX BOUNDS pp pp pp"]
-    head += ["0 5.43"] * 3 + ["ITEM: ATOMS id type xu yu zu fx fy fz"]
-    return "\n".join([*head, *rows]) + "\n"
+    (lx, _, _), (xy, ly, _), (xz, yz, lz) = cell
+    bounds = [
+        (min(0.0, xy, xz, xy + xz), lx + max(0.0, xy, xz, xy + xz), xy),
+        (min(0.0, yz), ly + max(0.0, yz), xz),
+        (0.0, lz, yz),
+    ]
+    head = ["ITEM: TIMESTEP", "2", "ITEM: NUMBER OF ATOMS", str(len(rows)), "ITEM: BOX BOUNDS xy xz yz pp pp pp"]
+    head += [" ".join(map(repr, row)) for row in bounds]
+    return "\n".join([*head, "ITEM: ATOMS id type xu yu zu fx fy fz", *rows]) + "\n"

@@ -21,6 +21,7 @@ from al_driver.schema.run import RunParams
 from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.trainers.base import Training
 from al_driver.workflow.check_data import check_data, open_init_bulks
+from al_driver.workflow.init_bulk import check_split
 
 MOST_TASKS_SHOWN = 5
 
@@ -114,6 +115,7 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
     if render and not report.errors:
         report.plan += expected_counts(params)
         if engine is not None:
+            report.collect(lambda: check_split(params))
             first = _first_structure(params.structures[0], params)
             report.inputs |= _render(lambda folder: engine.write_inputs(first, folder), "label")
     return report

@@ -108,6 +108,21 @@ def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: 
     return folder.dataset
 
 
+def check_split(params: InitBulkParams) -> None:
+    """Refuse a share for validation that would leave nothing to train on, were every structure labelled.
+
+    Raises
+    ------
+    ConfigError
+        If so, or if a structure cannot be read.
+    """
+    frames = []
+    for atoms in _read_entries(params):
+        entry = params.structures[atoms.info["entry"]]
+        frames += [atoms] * (len(entry.scale) * (entry.perturb.copies if entry.perturb else 1))
+    split_frames(frames, params.valid_fraction, params.seed)
+
+
 def check_stage(stage: str) -> None:
     """Refuse a stage that does not exist.
 

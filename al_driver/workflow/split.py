@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ase import Atoms
 
-from al_driver.errors import ConfigError
+from al_driver.errors import ConfigError, Problem
 from al_driver.seeds import make_rng
 
 
@@ -46,10 +46,8 @@ def split_frames(frames: Sequence[Atoms], fraction: float, seed: int) -> Split:
         seen += sum(map(len, moments.values()))
         _cut(moments, round(fraction * seen) - len(split.valid), split)
     if frames and not split.train:
-        raise ConfigError(
-            f"valid_fraction {fraction:g} of {len(frames)} labelled frames leaves none to train on.\n"
-            "  Lower it, or make more structures."
-        )
+        message = f"{fraction:g} of {len(frames)} labelled frames leaves none to train on.\n"
+        raise ConfigError(Problem(f"{message}  Lower it, or make more structures.", "valid_fraction"))
     for indices in (split.train, split.valid, split.left_out):
         indices.sort()
     return split

@@ -19,10 +19,13 @@ from al_driver.errors import ConfigError, StateMismatch, TasksFailed
 from al_driver.files import read_json
 from al_driver.jobs.attempts import Failure
 from al_driver.jobs.batch import BatchResult
+from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.load import load_params
 from al_driver.workflow import verbs
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.check import Report
 from al_driver.workflow.context import Context
+from al_driver.workflow.init_bulk import check_split
 from al_driver.workflow.split import split_frames
 
 PARAM: dict[str, Any] = {
@@ -116,7 +119,7 @@ def test_copies_and_trajectories_are_split_each_in_its_own_way() -> None:
 
 @pytest.mark.parametrize("frames", [copies(5), trajectory(5), trajectory(2)])
 def test_nothing_left_to_train_on_is_refused(frames: Sequence[Atoms]) -> None:
-    with pytest.raises(ConfigError, match=rf"valid_fraction 0.95 of {len(frames)} labelled frames leaves none"):
+    with pytest.raises(ConfigError, match=rf"valid_fraction: 0.95 of {len(frames)} labelled frames leaves none"):
         split_frames(frames, 0.95, seed=1)
 
 
@@ -143,8 +146,11 @@ def test_a_fraction_too_large_is_refused_and_can_be_mended(make: Callable[..., P
     folder = make(valid_fraction=0.99)
     with pytest.raises(ConfigError, match="leaves none to train on"):
         init(folder)
+    with pytest.raises(ConfigError, match=r"^valid_fraction: 0\.99 of 10 labelled frames"):
+        check_split(load_params(folder / "param.json", InitBulkParams))
     assert not (folder / "init/dataset").exists()
     make(valid_fraction=0.1)
+    check_split(load_params(folder / "param.json", InitBulkParams))
     init(folder)
     assert n_frames(folder / "init/dataset") == 9
 
@@ -240,3 +246,4 @@ def test_a_molecule_without_a_cell_is_written_as_extxyz(make: Callable[..., Path
 def test_a_stage_that_is_not_there_is_named(make: Callable[..., Path], tasks: Tasks, stage: str) -> None:
     with pytest.raises(ConfigError, match=f"--redo {stage}: stages are supercell, scale, perturb, label, split"):
         init(make(), redo=stage)
+    assert not (make() / "init").exists()

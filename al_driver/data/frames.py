@@ -4,6 +4,7 @@ A frame is an `ase.Atoms`; a labelled frame carries a `Label`. Cells are row vec
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -105,7 +107,10 @@ def _frame_lines(atoms: Atoms) -> Iterable[str]:
 
 
 def _comment_value(value: Any) -> str:
-    """Write one value of the comment line; a matrix column by column, as ASE reads it (and `Lattice` row by row)."""
+    """Write one value of the comment line; a matrix column by column, as ASE reads it (and `Lattice` row by row).
+
+    A text that ASE would read as something else (``001``, ``T``) is written as JSON, which it reads as it is.
+    """
     if isinstance(value, np.ndarray) and value.dtype == bool:
         return '"' + " ".join("T" if item else "F" for item in value) + '"'
     if isinstance(value, np.ndarray):
@@ -116,5 +121,12 @@ def _comment_value(value: Any) -> str:
         return f"{value:.17g}"
     if isinstance(value, (int, np.integer)):
         return str(value)
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return f'"{text}"'
+    text = str(value).replace("\n", " ")
+    quoted = _quote(text)
+    read = key_val_str_to_dict(f"text={quoted}")["text"]
+    return quoted if isinstance(read, str) and read == text else _quote(f"_JSON {json.dumps(text)}")
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -68,6 +68,33 @@ def test_info_keeps_its_types_and_awkward_texts(tmp_path: Path) -> None:
     assert again.pbc.tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "001",
+        "T",
+        "F",
+        "true",
+        "1e5",
+        "1 2 3",
+        "nan",
+        "T F",
+        "",
+        " a ",
+        "[1, 2]",
+        '_JSON "x"',
+        '1\\"',
+        "é",
+        "x=1",
+        "7.0",
+    ],
+)
+def test_a_text_stays_that_text_whatever_it_looks_like(text: str, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames.extxyz", [Atoms("H", info={"structure": text, "step": 3})])
+    (again,) = read_frames(tmp_path / "frames.extxyz")
+    assert type(again.info["structure"]) is str and again.info == {"structure": text, "step": 3}
+
+
 def test_a_label_without_virial_and_a_frame_without_label(tmp_path: Path) -> None:
     write_frames(tmp_path / "frames.extxyz", [make_labelled(virial=False), bulk("Si")])
     labelled, plain = read_frames(tmp_path / "frames.extxyz")

@@ -1,4 +1,4 @@
-"""Every folder and file name of a run; no other module spells a path."""
+"""The folder and file names that modules of a run share; a name that one module alone writes and reads stands there."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ VALID_DIR = "valid"
 STRUCTURES_DIR = "structures"
 LABELLED_FILE = "labelled.extxyz"
 REJECTED_FILE = "rejected.jsonl"
+QUERY_JOB_FILE = "query.json"  # what the query program is asked
 SUMMARY_FILE = "summary.json"
 FRAMES_FILE = "frames.csv"
 SELECTED_FILE = "selected.extxyz"

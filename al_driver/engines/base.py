@@ -23,8 +23,6 @@ class Engine(Params):
 
     default_command: ClassVar[str]
     """The program that runs when resource.json names none."""
-    capabilities: ClassVar[frozenset[str]] = frozenset({"label"})
-    """What it can be asked for."""
     output_name: ClassVar[str] = "output"
     """The file, in the task's folder, that takes the program's stdout and stderr."""
 

@@ -108,7 +108,6 @@ def check_parameters(engine: Engine, atoms: Atoms, changed: Mapping[str, Any]) -
     """Prove what needs no program: name, JSON, identity, what is said to the user."""
     kind, symbols = type(engine), list(dict.fromkeys(atoms.get_chemical_symbols()))
     _require(plugin_name(kind, "engine") == getattr(engine, "engine", None), "the key `engine` does not hold the name")
-    _require("label" in kind.capabilities, "capabilities lacks 'label'")
     problems = [str(problem) for problem in engine.check(symbols) if problem.severity == "error"]
     _require(not problems, f"check() finds problems: {problems}")
     dump = engine.model_dump(mode="json")

@@ -24,6 +24,7 @@ from al_driver.schema.base import (
     PositiveFloat,
     PositiveInt,
     UserPath,
+    as_entry,
     as_list,
 )
 from al_driver.structures.supercell import Supercell
@@ -54,10 +55,6 @@ class Structure(Params):
     """Periodic directions; as in the file when left out."""
     max_select: PositiveInt | None = None
     """Most frames of this entry that an iteration labels; the query's own limit when left out."""
-
-
-def _as_structure(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
 
 
 class Job(Params):
@@ -159,11 +156,6 @@ class Trajectory:
     seed: int
     """For the starting velocities and the thermostat."""
 
-    def temperature_at(self, step: int) -> float:
-        """Return the set temperature at a step, K."""
-        first, last = self.temperature
-        return first + (last - first) * min(step / self.job.n_steps, 1.0)
-
 
 class Outcome(TypedDict):
     """How a trajectory ended."""
@@ -186,7 +178,7 @@ class Explorer(Params):
     """The file, in the task's folder, with a row of deviations a frame (see `query.deviation`)."""
 
     structures: Annotated[
-        tuple[Annotated[Structure, BeforeValidator(_as_structure, json_schema_input_type=str | Structure)], ...],
+        tuple[Annotated[Structure, BeforeValidator(as_entry, json_schema_input_type=str | Structure)], ...],
         Field(min_length=1),
     ]
     """Starting structures."""

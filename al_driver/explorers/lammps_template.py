@@ -42,7 +42,7 @@ VARIABLES = {
 }
 """What a template may use, and what it means."""
 
-_REQUIRED = ("models", "data_file", "trajectory_file", "dump_every", "n_steps")
+_REQUIRED = ("models", "data_file", "trajectory_file", "deviation_file", "dump_every", "n_steps")
 _USED_BY_DYNAMICS = frozenset({"ensemble", "temperature", "temperature_end", "pressure", "tau_t", "tau_p"})
 
 
@@ -96,9 +96,7 @@ def render_input(template: Path | None, values: Mapping[str, Any], *, allow_comm
     return text
 
 
-def check_template(
-    path: Path, jobs: Mapping[str, Job], *, committee: bool = True, relative: bool = False
-) -> Iterator[Problem]:
+def check_template(path: Path, jobs: Mapping[str, Job], *, relative: bool = False) -> Iterator[Problem]:
     """Yield what a user's template does not use although it must, or although a job sets it.
 
     Parameters
@@ -113,8 +111,7 @@ def check_template(
         return
     if "dynamics" in used:
         used |= _USED_BY_DYNAMICS
-    required = [*_REQUIRED, *(["deviation_file"] if committee else []), *(["relative_epsilon"] if relative else [])]
-    for name in required:
+    for name in (*_REQUIRED, *(["relative_epsilon"] if relative else [])):
         if name not in used:
             yield Problem(f"does not use {{{{ {name} }}}} ({VARIABLES[name]})", "template", path)
     if "guards" not in used:

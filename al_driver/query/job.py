@@ -17,8 +17,6 @@ from al_driver.query.params import QueryParams
 from al_driver.schema.base import Float, Int, NonNegativeInt, Params, PositiveInt
 from al_driver.units import Unit
 
-QUERY_JOB_FILE = "query.json"
-
 
 class MdTask(Params):
     """A finished molecular-dynamics task."""

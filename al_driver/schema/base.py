@@ -28,6 +28,11 @@ def as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple, dict)) or value is None else [value]
 
 
+def as_entry(value: Any) -> Any:
+    """Let a path stand for an entry of which nothing else is said."""
+    return {"path": value} if isinstance(value, str) else value
+
+
 def _check_text(value: Any) -> Any:
     if isinstance(value, str) and (not value or "\0" in value):
         raise ValueError(f"needs a path; found {value!r}")

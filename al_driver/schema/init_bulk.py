@@ -4,13 +4,13 @@ Each stage takes every output of the one before: supercell, scale, perturb, labe
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from al_driver.data.sources import read_structures
 from al_driver.engines.base import Engine
-from al_driver.schema.base import CrossError, Fraction, Int, Name, Params, PositiveFloat, UserPath, as_list
+from al_driver.schema.base import CrossError, Fraction, Int, Name, Params, PositiveFloat, UserPath, as_entry, as_list
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine
 from al_driver.schema.suggest import nearest
@@ -37,10 +37,6 @@ class InitStructure(Params):
     """Strained and rattled copies; none when left out."""
 
 
-def _as_structure(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
 class InitBulkParams(Params):
     """First structures, and a first labelled dataset."""
 
@@ -57,9 +53,7 @@ class InitBulkParams(Params):
     label: Literal[False] | str | AnyEngine
     """The reference: a name from ``engines``, or an engine; false makes structures only."""
     structures: Annotated[
-        tuple[
-            Annotated[InitStructure, BeforeValidator(_as_structure, json_schema_input_type=str | InitStructure)], ...
-        ],
+        tuple[Annotated[InitStructure, BeforeValidator(as_entry, json_schema_input_type=str | InitStructure)], ...],
         Field(min_length=1),
     ]
     """Where to start from."""

@@ -3,9 +3,18 @@
 import shlex
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from al_driver.schema.base import Fraction, NonNegativeInt, Params, PositiveFloat, PositiveInt, UserPath, as_list
+from al_driver.schema.base import (
+    CrossError,
+    Fraction,
+    NonNegativeInt,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    UserPath,
+    as_list,
+)
 from al_driver.units import Unit
 
 Role = Literal["train", "explore", "query", "label"]
@@ -26,11 +35,12 @@ class Profile(Params):
     """How the tasks of a role are run."""
 
     executor: Literal["local", "inline"] = "local"
-    """local: background jobs on this machine; inline: one after another in the driver's own process."""
+    """local: background jobs on this machine, which outlive the driver; inline: children of the driver itself."""
     workers: PositiveInt = 1
     """Tasks side by side on this machine."""
     command: Annotated[str, AfterValidator(_check_command)] | None = None
-    """The program with its launcher, e.g. ``mpirun -np 4 pw.x``; split as a shell would, run without one."""
+    """The program with its launcher, e.g. ``mpirun -np 4 pw.x``; split as a shell would, run without one.
+    None for ``query``: it is a program of our own, run by the Python that runs `al`."""
     env: dict[str, str] = Field(default={})
     """Environment variables of the tasks; a role's are added to the default's."""
     modules: tuple[str, ...] = ()
@@ -82,6 +92,13 @@ class Resources(Params):
     """Scoring and choosing frames."""
     label: Profile = Profile()
     """Reference calculations."""
+
+    @model_validator(mode="after")
+    def _check_query(self) -> "Resources":
+        if self.query.command is not None:
+            message = f"the query is our own program, and takes no command; take {self.query.command!r} out"
+            raise CrossError([(("query", "command"), message)])
+        return self
 
     def role(self, name: Role) -> Profile:
         """Return the profile of a role, with what it inherits."""

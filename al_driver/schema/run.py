@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,7 +10,7 @@ from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError
 from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
-from al_driver.schema.base import CrossError, Int, Name, Params, UserPath
+from al_driver.schema.base import CrossError, Int, Name, Params, UserPath, as_entry
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer
 from al_driver.schema.places import split_key
@@ -40,11 +40,7 @@ Finding = tuple[tuple[str | int, ...], str]
 """Where, and what."""
 
 
-def _as_source(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
-Source = Annotated[DataSource, BeforeValidator(_as_source, json_schema_input_type=str | DataSource)]
+Source = Annotated[DataSource, BeforeValidator(as_entry, json_schema_input_type=str | DataSource)]
 
 
 class RunParams(Params):

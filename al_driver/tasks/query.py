@@ -17,8 +17,8 @@ from al_driver.data.gate import too_close
 from al_driver.errors import AlError, StateMismatch
 from al_driver.explorers.base import Explorer
 from al_driver.files import write_json
-from al_driver.layout import FRAMES_FILE, SUMMARY_FILE
-from al_driver.query.job import QUERY_JOB_FILE, QueryJob
+from al_driver.layout import FRAMES_FILE, QUERY_JOB_FILE, SUMMARY_FILE
+from al_driver.query.job import QueryJob
 from al_driver.query.report import FramesFile, make_summary, write_selected
 from al_driver.query.selection import Census, Choice, Chooser, choose_frames
 from al_driver.query.window import Window, read_scored

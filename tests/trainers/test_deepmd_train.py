@@ -7,14 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dpdata
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from tiny_trainings import labelled, make_trainer, silicon_frames, tiny_input, train, write_systems
 
+from al_driver.data.dataset import find_systems
 from al_driver.errors import EngineError
-from al_driver.tasks.deepmd_train import Failure, check_first_loss, check_weights
+from al_driver.tasks.deepmd_train import Failure, check_data, check_first_loss, check_weights
 
 pytestmark = pytest.mark.needs("dp")
 LKF = {"type": "LKF", "kf_blocksize": 512}
@@ -191,3 +193,56 @@ def test_mixed_formulas_molecules_and_missing_virials_are_trained_and_evaluated(
     trainer.verify(tmp_path / "member")
     evaluation = evaluation_of(tmp_path / "member")
     assert (evaluation["on"], evaluation["n_frames"]) == ("valid", 9)
+
+
+EVALUATE = """
+import json, sys
+from pathlib import Path
+from al_driver.tasks.deepmd_train import evaluate
+print(json.dumps([evaluate({"validation_data": {"systems": systems}}) for systems in json.loads(sys.argv[1])]))
+"""
+
+
+def test_mixed_systems_are_evaluated_with_the_species_of_each_frame(tmp_path: Path) -> None:
+    """Two formulas that fill one system, another order of elements than the model's, and atoms that only fill up."""
+    rng = np.random.default_rng(5)
+    carbide = bulk("SiC", "zincblende", a=4.36, cubic=True)
+    other = carbide.copy()
+    other.symbols[:2] = "C"
+    frames = [labelled(atoms, rng) for atoms in (carbide, other, carbide, other)]
+    plain = write_systems(tmp_path / "plain", frames, ["C", "Si"])
+    mixed = dpdata.MultiSystems(*(dpdata.LabeledSystem(str(system), fmt="deepmd/npy") for system in plain))
+    mixed.to("deepmd/npy/mixed", str(tmp_path / "mixed"))
+    (together,) = find_systems(tmp_path / "mixed")
+    filled = tmp_path / "filled" / "set.000"
+    filled.mkdir(parents=True)
+    for name in ("type.raw", "type_map.raw"):
+        (filled.parent / name).write_text((together / name).read_text())
+    for name, more in (("coord", 6), ("force", 6), ("real_atom_types", 2), ("energy", 0), ("box", 0)):
+        array = np.load(together / f"set.000/{name}.npy").reshape(4, -1)
+        np.save(filled / name, np.hstack([array, np.full((4, more), -1 if more == 2 else 0, dtype=array.dtype)]))
+    train(make_trainer(), tmp_path / "member", plain, type_map=["Si", "C"])
+    make_trainer().verify(tmp_path / "member")
+    argument = json.dumps([[str(system) for system in plain], [str(together)], [str(filled.parent)]])
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, argument], cwd=tmp_path / "member", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    apart, mixed_up, filled_up = json.loads(done.stdout.splitlines()[-1])
+    assert apart["n_frames"] == 4 and apart["energy_rmse"] > 0
+    for other in (mixed_up, filled_up):
+        assert {name: other[name] for name in apart} == {
+            name: value if name == "on" else pytest.approx(value, rel=1e-9) for name, value in apart.items()
+        }
+
+
+def test_a_cell_without_volume_is_named_before_training(silicon: list[Path], tmp_path: Path) -> None:
+    (flat,) = write_systems(tmp_path / "flat", silicon_frames(2, seed=1), ["Si"])
+    boxes = np.load(flat / "set.000/box.npy")
+    boxes[1, 6:] = 0.0
+    np.save(flat / "set.000/box.npy", boxes)
+    finished = train(make_trainer(), tmp_path / "member", [*silicon, flat])
+    text = "engine_error: ../flat/Si8/set.000/box.npy holds a cell without volume, and no file nopbc allows it"
+    assert finished.stderr.strip() == text
+    (flat / "nopbc").touch()
+    check_data({"training_data": {"systems": [str(flat)]}})

@@ -13,7 +13,7 @@ from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.files import read_json, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, SUMMARY_FILE
-from al_driver.query.job import QueryJob, verify_query
+from al_driver.query.job import MdTask, QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
 from al_driver.workflow.context import Context
@@ -45,33 +45,10 @@ def run_query(
     labels_left
         What remains of ``max_labels``.
     """
-    names = structure_names(params.explore)
-    caps = {
-        name: entry.max_select
-        for name, entry in zip(names, params.explore.structures, strict=True)
-        if entry.max_select is not None
-    }
 
     def work() -> dict[str, Any]:
         task_folder = step.folder / SCORES_DIR
-        trajectories = [
-            md | {"path": os.path.relpath(explored / md["path"], task_folder)}
-            for md in read_json(explored / MD_TASKS_FILE)
-        ]
-        job = QueryJob(
-            query=params.query,
-            explorer=plugin_name(type(params.explore), "explorer"),
-            guard=params.explore.guard,
-            stop_after=params.explore.stop_after,
-            type_map=params.type_map,
-            seed=params.seed,
-            iteration=iteration,
-            structures=tuple(names),
-            max_select=caps,
-            labels_left=labels_left,
-            tasks=tuple(trajectories),
-            labelled=tuple(os.path.relpath(system, task_folder) for system in labelled),
-        )
+        job = _make_job(params, iteration, task_folder, explored, labelled, labels_left)
         task = Task(
             folder=task_folder,
             argv=(sys.executable, "-I", "-m", "al_driver.tasks.query", "."),
@@ -87,6 +64,31 @@ def run_query(
     record = context.run_step(step, work, [SUMMARY_FILE, FRAMES_FILE, SELECTED_FILE], accepted=accepted)
     log.info("%s: %s", step.name, describe(record.result))
     return record
+
+
+def _make_job(
+    params: RunParams, iteration: int, folder: Path, explored: Path, labelled: Sequence[Path], labels_left: int | None
+) -> QueryJob:
+    """Return what the query program is told; its paths start at its folder."""
+    names = structure_names(params.explore)
+    caps = {name: entry.max_select for name, entry in zip(names, params.explore.structures, strict=True)}
+    trajectories = [
+        md | {"path": os.path.relpath(explored / md["path"], folder)} for md in read_json(explored / MD_TASKS_FILE)
+    ]
+    return QueryJob(
+        query=params.query,
+        explorer=plugin_name(type(params.explore), "explorer"),
+        guard=params.explore.guard,
+        stop_after=params.explore.stop_after,
+        type_map=params.type_map,
+        seed=params.seed,
+        iteration=iteration,
+        structures=tuple(names),
+        max_select={name: cap for name, cap in caps.items() if cap is not None},
+        labels_left=labels_left,
+        tasks=tuple(MdTask(**md) for md in trajectories),
+        labelled=tuple(os.path.relpath(system, folder) for system in labelled),
+    )
 
 
 def query_inputs(params: RunParams, stage: Stage) -> dict[str, Any]:

@@ -49,18 +49,15 @@ def run_train(
     trainer = params.train
 
     def work() -> dict[str, Any]:
-        if parents is not None and trainer.warm_starts():
-            _check_parents(parents, trainer.models)
+        own = parents if trainer.warm_starts() else None
+        if own is not None:
+            _check_parents(own, trainer.models)
         tasks = []
         for member in range(trainer.models):
             training = Training(
-                phase=phase,
-                seed=make_seed(params.seed, step.name, member),
-                type_map=params.type_map,
-                systems=tuple(systems),
-                valid_systems=tuple(valid_systems),
-                parent=parents / model_name(member) if parents and trainer.warm_starts() else None,
-            )
+                phase, make_seed(params.seed, step.name, member), params.type_map, tuple(systems), tuple(valid_systems),
+                own / model_name(member) if own else None,
+            )  # fmt: skip
             tasks.append(_make_task(context, params, training, step.folder / model_name(member)))
         context.run_tasks(step, "train", tasks, stop_on_failure=True)
         return _summarise([read_json(task.folder / EVALUATION_FILE) for task in tasks])

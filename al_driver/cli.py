@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from al_driver.workflow.context import Display
 
 WIDTH_OF_FILES = 120
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(AlError):
@@ -121,9 +123,9 @@ def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")
 
 def main() -> None:
     """Run the command line; every foreseen failure is one to three lines and an exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt)
     try:
         app()
     except AlError as error:
@@ -135,6 +137,13 @@ def main() -> None:
         where = f" {error.filename}" if error.filename else ""
         sys.stderr.write(f"al: {error.strerror or error}:{where}\n  Mend that and give the same command again.\n")
         sys.exit(2)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Interrupt once: a shell and `make` both pass a signal on, and the second must not stop the tidying up."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _console() -> "Console":

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # `al status` needs neither
     from al_driver.jobs.batch import Progress as TaskProgress
     from al_driver.workflow.check import Report
 
+MOST_LINES = 60  # of each rendered input
+
 
 class LiveDisplay:
     """A bar for the step that runs, in a terminal; nothing where stdout goes to a file."""
@@ -121,7 +123,10 @@ def print_report(report: "Report", console: Console) -> None:
     """Print what `al check` found and would do."""
     for name, content in report.inputs.items():
         console.rule(name, align="left")
-        console.print(content, markup=False, highlight=False)
+        lines = content.splitlines()
+        console.print("\n".join(lines[:MOST_LINES]), markup=False, highlight=False)
+        if len(lines) > MOST_LINES:
+            console.print(f"… {len(lines) - MOST_LINES} more lines")
     sections = {"set by the driver": report.set_by_driver, "first tasks": report.plan}
     for title, lines in sections.items():
         if lines:

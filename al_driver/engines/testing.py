@@ -15,7 +15,6 @@ of two different structures are compared, so the settings must be tight enough f
 cutoff at which the number of basis functions no longer matters. eV, eV/Å, Å.
 """
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ from al_driver.data.frames import Array, Label
 from al_driver.data.gate import GateLimits, check_label
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
-from al_driver.jobs.processes import find_program
+from al_driver.jobs.processes import child_environment, find_program
 from al_driver.schema.plugins import plugin_name
 
 Run = Callable[[Engine, Path], None]
@@ -45,7 +44,7 @@ def run_engine(engine: Engine, directory: Path) -> None:
     program = find_program(argv[0])
     _require(program is not None, f"program {argv[0]!r} is not installed")
     with (directory / engine.output_name).open("wb") as output:
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        env = child_environment({"OMP_NUM_THREADS": "1"})
         subprocess.run(
             (str(program), *argv[1:]), cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=env, check=False
         )

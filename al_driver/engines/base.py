@@ -1,4 +1,7 @@
-"""What a reference engine is: it writes an input, names its command, and reads a label from what the program wrote.
+"""What a reference engine is: it writes an input, names its command, and reads what the program wrote.
+
+Every engine labels a frame. One that declares so in `Engine.can` also relaxes a structure and runs molecular dynamics
+(the AIMD of ``al init_bulk``), so that asking a program for what it cannot do is an error in the user's input.
 
 An engine is at once the schema of its keys, the plugin and the behaviour. Adding one is one file in this folder, or a
 class that an outside package names in the entry-point group ``al_driver.engines``; ``engines/testing.py`` holds the
@@ -7,19 +10,77 @@ conformance test that it must pass.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ase import Atoms
 
 from al_driver.data.frames import Label
-from al_driver.errors import Problem
+from al_driver.errors import EngineError, Problem
 from al_driver.files import hash_json
 from al_driver.schema.base import Params, identity
+
+Calculation = Literal["label", "relax", "aimd"]
+"""What an engine may be asked for."""
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """A search for the nearest minimum of the energy.
+
+    Attributes
+    ----------
+    what
+        "cell": atoms and all six parameters of the cell, at zero pressure; "positions": atoms in a fixed cell.
+    max_force
+        Where it ends: the largest force on an atom, eV/Å. The cell's own limit follows from it: −stress × volume per
+        atom, eV, stays below ``max_force`` × 1 Å.
+    max_steps
+        Of the optimiser; a search that needs more has failed.
+    """
+
+    what: Literal["cell", "positions"]
+    max_force: float
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Molecular dynamics at constant volume and temperature.
+
+    Attributes
+    ----------
+    temperature
+        K, of the thermostat and of the first velocities.
+    n_steps, timestep
+        Number of steps, and the length of one in ps.
+    every
+        Steps between the frames that are kept.
+    tau_t
+        Time constant of the thermostat, ps.
+    seed
+        Of the first velocities, and of a thermostat that draws numbers.
+    """
+
+    temperature: float
+    n_steps: int
+    timestep: float
+    every: int
+    tau_t: float
+    seed: int
+
+    @property
+    def steps(self) -> range:
+        """The steps whose frames are kept; the start, step 0, is not among them."""
+        return range(self.every, self.n_steps + 1, self.every)
 
 
 class Engine(Params):
     """A program that calculates energy, forces and virial of a frame. eV, eV/Å, eV."""
+
+    can: ClassVar[frozenset[Calculation]] = frozenset({"label"})
+    """What this engine does; "relax" and "aimd" ask for the methods that write and read them."""
 
     default_command: ClassVar[str]
     """The program that runs when resource.json names none."""
@@ -31,11 +92,19 @@ class Engine(Params):
 
     @abstractmethod
     def write_inputs(self, atoms: Atoms, directory: Path) -> None:
-        """Write everything the program reads into a folder of its own."""
+        """Write everything the program reads to label a frame, into a folder of its own."""
+
+    def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
+        """Write everything the program reads to relax a structure."""
+        raise NotImplementedError
+
+    def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
+        """Write everything the program reads for molecular dynamics."""
+        raise NotImplementedError
 
     @abstractmethod
     def arguments(self) -> tuple[str, ...]:
-        """Return what follows the program's name on its command line."""
+        """Return what follows the program's name on its command line, whatever it calculates."""
 
     def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
         """Return the whole command line, from the launcher that resource.json gives."""
@@ -55,11 +124,33 @@ class Engine(Params):
             ``no_output``, ``engine_error`` or ``scf_unconverged``, with what the program said.
         """
 
+    def read_relaxation(self, directory: Path, relaxation: Relaxation) -> Label:
+        """Read the relaxed structure with its label, atoms in the order that was sent.
+
+        Raises
+        ------
+        EngineError
+            As `read_label`; ``engine_error`` also where the limits of ``relaxation`` were not reached.
+        """
+        raise NotImplementedError
+
+    def read_dynamics(self, directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
+        """Read the frames of ``dynamics.steps``, each by itself: its step, and its label or what is wrong with it.
+
+        Positions are as the dynamics moved them, not wrapped into the cell.
+
+        Raises
+        ------
+        EngineError
+            As `read_label`, where the whole run gave nothing, or not all of its frames.
+        """
+        raise NotImplementedError
+
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:  # noqa: ARG002  (there is nothing to check here)
         """Yield what is wrong with the user's files and keys; keys are relative to the engine's object."""
         yield from ()
 
-    def set_by_driver(self) -> tuple[str, ...]:
+    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:  # noqa: ARG002
         """Return, in words, what the driver sets in the user's input; `al check` prints it."""
         return ()
 

@@ -19,7 +19,7 @@ from ase.data import atomic_numbers
 from al_driver.data.frames import Label
 from al_driver.data.lammps import boundary, read_dump, read_rotation, write_data
 from al_driver.data.lammps_script import find_refused, has_ended, last_lines, read_error, read_version
-from al_driver.engines.base import Engine
+from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import EngineError, Problem
 from al_driver.files import hash_json, hash_path
 from al_driver.jobs.processes import find_program
@@ -140,7 +140,7 @@ class LammpsEngine(Engine):
             for refused in find_refused("\n".join(lines)):
                 yield Problem(f"the line {refused!r} may run other programs, and is refused", key)
 
-    def set_by_driver(self) -> tuple[str, ...]:
+    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:  # noqa: ARG002
         return ("units metal, atom_style atomic, boundary, box, masses, run 0 and what is printed",)
 
     def identity(self) -> str:

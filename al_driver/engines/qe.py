@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits, check_same_frame
-from al_driver.engines.base import Engine
+from al_driver.engines.base import Calculation, Engine
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.pw_check import check_cards, check_k_points, check_namelists, check_pseudopotential
 from al_driver.engines.pw_input import PwInput, format_namelists, parse_pw_input, quote, read_pw_input, renumber_types
@@ -140,7 +140,7 @@ class QuantumEspresso(Engine):
         ):
             yield Problem(f"{self.input}: {message}", key="input", severity=severity)
 
-    def set_by_driver(self) -> tuple[str, ...]:
+    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:  # noqa: ARG002
         try:
             user = read_pw_input(self.input)
         except (ConfigError, OSError):

@@ -17,7 +17,7 @@ from al_driver.schema.base import (
 )
 from al_driver.units import Unit
 
-Role = Literal["train", "explore", "query", "label"]
+Role = Literal["train", "explore", "query", "label", "relax", "aimd"]
 Minutes = Annotated[PositiveFloat, Unit("min")]
 
 
@@ -92,6 +92,10 @@ class Resources(Params):
     """Scoring and choosing frames."""
     label: Profile = Profile()
     """Reference calculations."""
+    relax: Profile = Profile()
+    """Relaxations of `al init_bulk`."""
+    aimd: Profile = Profile()
+    """Molecular dynamics with the reference, of `al init_bulk`."""
 
     @model_validator(mode="after")
     def _check_query(self) -> "Resources":

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from ase import Atoms
 
@@ -123,7 +124,7 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
 
 def check_resources(resources: Resources) -> Iterator[Problem]:
     """Yield what is wrong with the files that resource.json names."""
-    for name in ("default", "train", "explore", "query", "label"):
+    for name in ("default", *get_args(Role)):
         for index, file in enumerate(getattr(resources, name).source):
             if not file.is_file():
                 yield Problem("does not exist", f"{name}.source[{index}] (resource file)", file)

@@ -16,11 +16,11 @@ from pydantic import Field, model_validator
 
 from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits, check_same_frame
+from al_driver.data.pw_output import is_done, read_pw_output
 from al_driver.engines.base import Calculation, Engine
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.pw_check import check_cards, check_k_points, check_namelists, check_pseudopotential
 from al_driver.engines.pw_input import PwInput, format_namelists, parse_pw_input, quote, read_pw_input, renumber_types
-from al_driver.engines.pw_output import is_done, read_pw_output
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath
 from al_driver.schema.elements import Element

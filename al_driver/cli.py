@@ -114,6 +114,27 @@ def status(
 
 
 @app.command()
+def gather(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR", help="Work folders, or folders that hold some at any depth.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where to write; OUT must not exist yet.")],
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="deepmd/npy, or deepmd/npy/mixed where compositions are many.")
+    ] = "deepmd/npy",
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Take labels of different references together.")
+    ] = False,
+) -> None:
+    """Write every frame that runs labelled as one dataset, each frame once; what is for validation stays out."""
+    from al_driver.live import log_to
+    from al_driver.workflow.gather import gather as gather_sets
+
+    log_to(_console())
+    gather_sets(directories, out, to=to, allow_mixed=allow_mixed)
+
+
+@app.command()
 def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")]) -> None:
     """Print the JSON Schema of a file, for editors."""
     from al_driver.schema.jsonschema import schema_text

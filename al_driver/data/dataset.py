@@ -8,6 +8,7 @@ as periodic, with so much vacuum that no model sees across it. Å.
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -34,19 +35,41 @@ def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[s
     frames
         In the order in which they shall be written.
     """
-    import dpdata  # imports deepmd where it is installed: 0.4 s that `al status` need not pay
-
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted write
     temporary.mkdir(parents=True)
-    for name, group in _by_formula(frames, type_map).items():
-        system = dpdata.LabeledSystem(data=_dpdata_arrays(group, type_map))
-        system.to("deepmd/npy", temporary / name, set_size=len(group))
+    write_systems(temporary, frames, type_map)
     if directory.is_dir() and hash_path(directory) == hash_path(temporary):
         shutil.rmtree(temporary)
         return
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
+
+
+def write_systems(
+    directory: Path, frames: Sequence[Atoms], type_map: Sequence[str], *, mixed: bool = False
+) -> list[tuple[str, int]]:
+    """Write labelled frames into a folder of no systems; return the system and the index in it of each frame.
+
+    With ``mixed``, frames of one size share a system ``mixed_<number of atoms>`` in the format deepmd/npy/mixed, where
+    each has species of its own. It is all or none: ``dp`` refuses to train on both kinds of system at once.
+    """
+    import dpdata  # imports deepmd where it is installed: 0.4 s that `al status` need not pay
+
+    groups: dict[str, list[Atoms]] = {}
+    places = []
+    for atoms in (stored_frame(frame, type_map) for frame in frames):
+        name = (f"mixed_{len(atoms)}" if mixed else _formula(atoms, type_map)) + _kind(atoms)
+        group = groups.setdefault(name, [])
+        places.append((name, len(group)))
+        group.append(atoms)
+    for name, group in groups.items():
+        if mixed:
+            _write_mixed(directory / name, group, type_map)
+        else:
+            system = dpdata.LabeledSystem(data=_dpdata_arrays(group, type_map))
+            system.to("deepmd/npy", directory / name, set_size=len(group))
+    return places
 
 
 def stored_frame(atoms: Atoms, type_map: Sequence[str]) -> Atoms:
@@ -121,18 +144,36 @@ def read_system(system: Path) -> Iterator[Atoms]:
             yield atoms
 
 
-def _by_formula(frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, list[Atoms]]:
-    """Group frames that can share one system: same formula in the type map's order, same kind of cell and label."""
-    groups: dict[str, list[Atoms]] = {}
-    for atoms in (stored_frame(frame, type_map) for frame in frames):
-        symbols = atoms.get_chemical_symbols()
-        name = "".join(f"{symbol}{symbols.count(symbol)}" for symbol in type_map if symbol in symbols)
-        if not atoms.pbc.any():
-            name += "_nopbc"
-        elif "virial" not in atoms.info:
-            name += "_novirial"
-        groups.setdefault(name, []).append(atoms)
-    return groups
+def _formula(atoms: Atoms, type_map: Sequence[str]) -> str:
+    symbols = atoms.get_chemical_symbols()
+    return "".join(f"{symbol}{symbols.count(symbol)}" for symbol in type_map if symbol in symbols)
+
+
+def _kind(atoms: Atoms) -> str:
+    """Return the ending of a system's name: what kind of cell and label its frames have."""
+    if not atoms.pbc.any():
+        return "_nopbc"
+    return "" if "virial" in atoms.info else "_novirial"
+
+
+def _write_mixed(directory: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> None:
+    """Write frames of one number of atoms and one kind as a deepmd/npy/mixed system."""
+    arrays: dict[str, NDArray[Any]] = {
+        _MIXED: np.array([[type_map.index(symbol) for symbol in atoms.symbols] for atoms in frames]),
+        "coord": np.array([atoms.positions.ravel() for atoms in frames]),
+        "energy": np.array([atoms.info["energy"] for atoms in frames]),
+        "force": np.array([atoms.arrays["forces"].ravel() for atoms in frames]),
+        "box": np.array([atoms.cell.array.ravel() for atoms in frames]),
+    }
+    if "virial" in frames[0].info:
+        arrays["virial"] = np.array([atoms.info["virial"].ravel() for atoms in frames])
+    (directory / "set.000").mkdir(parents=True)
+    for name, array in arrays.items():
+        np.save(directory / "set.000" / f"{name}.npy", array)
+    (directory / "type.raw").write_text("0\n" * len(frames[0]))
+    (directory / "type_map.raw").write_text("".join(f"{symbol}\n" for symbol in type_map))
+    if not frames[0].pbc.any():
+        (directory / "nopbc").touch()
 
 
 def _dpdata_arrays(frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, object]:

@@ -1,0 +1,211 @@
+"""``al gather``: every labelled frame that runs made, as one dataset that another run can start from.
+
+It reads finished label steps of runs, and the training half of an ``init_bulk``; what that held back for validation
+stays where it is, and is left out wherever else it occurs. eV, eV/Å.
+"""
+
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from al_driver.data.dataset import find_systems, read_system, stored_key, write_systems
+from al_driver.data.frames import sort_by_type
+from al_driver.errors import ConfigError
+from al_driver.files import hash_path, write_json_lines
+from al_driver.layout import REJECTED_FILE
+from al_driver.schema.suggest import nearest
+from al_driver.workflow.labelled import LabelStep, find_label_steps, find_work_folders
+from al_driver.workflow.step import describe_changes
+
+log = logging.getLogger(__name__)
+NPY, MIXED = "deepmd/npy", "deepmd/npy/mixed"
+LEDGER_FILE = "frames.jsonl"
+SAME_ENERGY = 1e-4  # eV/atom: two labels of one frame that differ by more disagree
+SAME_FORCE = 1e-2  # eV/Å
+MOST_TOLD = 3  # disagreements on the screen; the file has all
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What `gather` wrote, and what it left out."""
+
+    folder: Path
+    systems: dict[str, int]
+    """Frames of each system."""
+    duplicates: int
+    held_back: int
+    """Frames that an ``init_bulk`` keeps from training."""
+    disagreements: list[str]
+    """Two labels of one frame that differ, in words."""
+
+
+def gather(
+    directories: Sequence[Path | str] | Path | str, out: Path | str, *, to: str = NPY, allow_mixed: bool = False
+) -> Gathered:
+    """Write every labelled frame of some runs to ``out/<formula>/``; ``out/frames.jsonl`` tells where each is from.
+
+    Frames stand in the order of folders, iterations and selection. The first of several equal frames is kept; the
+    others are listed in ``out/rejected.jsonl``.
+
+    Parameters
+    ----------
+    directories
+        Work folders of `al run` and `al init_bulk`, or folders that hold some at any depth.
+    out
+        Must not hold anything, unless it holds just this.
+    to
+        With "deepmd/npy/mixed", all frames of one size share a system ``mixed_<number of atoms>``: for datasets where
+        nearly every frame has a composition of its own.
+    allow_mixed
+        Take labels of different references together.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to gather, references differ, or ``out`` holds something else.
+    StateMismatch
+        If a finished step has lost its frames.
+    """
+    if to not in (NPY, MIXED):
+        raise ConfigError(f"--to {to}: there is no such format{nearest(to, (NPY, MIXED))}")
+    given = [Path(name) for name in ([directories] if isinstance(directories, (str, Path)) else directories)]
+    steps = [step for work in find_work_folders(given) for step in find_label_steps(work)]
+    if not steps:
+        raise ConfigError(f"no label step has finished in {', '.join(map(str, given))}; there is nothing to gather.")
+    if not allow_mixed:
+        _check_one_engine(steps)
+    type_map = list(dict.fromkeys(symbol for step in steps for symbol in step.record.inputs["type_map"]))
+    chosen = _choose(steps, type_map)
+    if not chosen.frames:
+        raise ConfigError(f"{', '.join(map(str, given))}: no frame to train on; nothing was written.")
+    gathered = _write(Path(out), chosen, type_map, mixed=to == MIXED)
+    _tell(gathered)
+    return gathered
+
+
+@dataclass
+class _Chosen:
+    """Frames to write, and a row of the ledger for each; rows of those that equal one of them."""
+
+    frames: list[Atoms] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    duplicates: list[tuple[int, dict[str, Any], str]] = field(default_factory=list)
+    """The index in ``frames`` of the frame that it equals, where it is from, and how their labels differ."""
+    held_back: int = 0
+
+
+def _check_one_engine(steps: Sequence[LabelStep]) -> None:
+    first = steps[0]
+    for step in steps:
+        if step.engine != first.engine:
+            old, new = (one.record.inputs.get("label") for one in (first, step))
+            changes = list(describe_changes(old, new)) or ["the content of a file that it reads"]
+            raise ConfigError(
+                f"{first.folder} and {step.folder} were labelled by different references: {'; '.join(changes[:3])}\n"
+                "  Their energies do not make one dataset. Gather them apart, or say --allow-mixed."
+            )
+
+
+def _choose(steps: Sequence[LabelStep], type_map: Sequence[str]) -> _Chosen:
+    """Take each frame once, and none that is kept from training anywhere."""
+    chosen = _Chosen()
+    seen: dict[str, int] = {}
+    valid = {key for step in steps if step.is_split for key in _keys(step.work.valid, type_map)}
+    for step in steps:
+        train = set(_keys(step.work.dataset, type_map)) if step.is_split else None
+        before = len(chosen.frames)
+        for index, labelled in enumerate(step.frames()):
+            frame = sort_by_type(labelled, type_map)
+            key = stored_key(frame, type_map)
+            row = {"work": step.work.root, "label": step.name, "frame": index}
+            if key in valid or (train is not None and key not in train):
+                chosen.held_back += 1
+            elif key in seen:
+                chosen.duplicates.append((seen[key], row, _describe_difference(chosen.frames[seen[key]], frame)))
+            else:
+                seen[key] = len(chosen.frames)
+                chosen.frames.append(frame)
+                chosen.rows.append(row | _provenance(frame))
+        log.info("%s: %d frames", step.folder, len(chosen.frames) - before)
+    return chosen
+
+
+def _keys(dataset: Path, type_map: Sequence[str]) -> Iterator[str]:
+    for system in find_systems(dataset) if dataset.exists() else ():
+        for atoms in read_system(system):
+            yield stored_key(atoms, type_map)
+
+
+def _provenance(atoms: Atoms) -> dict[str, Any]:
+    """Return what is known of a frame but its label, as JSON."""
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in atoms.info.items()}
+    told = {key: value for key, value in plain.items() if key not in ("energy", "virial")}
+    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in told.items()}
+
+
+def _describe_difference(one: Atoms, other: Atoms) -> str:
+    """Say by how much two labels of one frame differ; nothing where they agree."""
+    energy = abs(one.info["energy"] - other.info["energy"]) / len(one)
+    force = float(np.abs(one.arrays["forces"] - other.arrays["forces"]).max())
+    if energy < SAME_ENERGY and force < SAME_FORCE:
+        return ""
+    return f"; its label differs by {energy:.2g} eV/atom and {force:.2g} eV/Å"
+
+
+def _write(out: Path, chosen: _Chosen, type_map: Sequence[str], *, mixed: bool) -> Gathered:
+    """Write the dataset and its ledgers beside ``out``, then rename; ``out`` is left alone where it holds the same."""
+    temporary = out.absolute().with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted write
+    temporary.mkdir(parents=True)
+    places = write_systems(temporary, chosen.frames, type_map, mixed=mixed)
+    rows = [
+        {"system": system, "index": index, **row, "work": os.path.relpath(row["work"], out)}
+        for (system, index), row in zip(places, chosen.rows, strict=True)
+    ]
+    rejected = []
+    disagreements = []
+    for kept, row, difference in chosen.duplicates:
+        detail = "equals {}/{}".format(*places[kept]) + difference
+        where = f"{os.path.relpath(row['work'], out)}/{row['label']}"
+        rejected.append({"frame": row["frame"], "reason": "duplicate", "detail": detail, "where": where})
+        if difference:
+            disagreements.append(f"frame {row['frame']} of {row['work']}/{row['label']} {detail}")
+    write_json_lines(temporary / LEDGER_FILE, rows)
+    write_json_lines(temporary / REJECTED_FILE, rejected)
+    _publish(temporary, out)
+    systems = dict(Counter(system for system, _ in places))
+    return Gathered(out, systems, len(rejected), chosen.held_back, disagreements)
+
+
+def _publish(temporary: Path, out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
+    if not out.exists():
+        temporary.rename(out)
+        return
+    same = out.is_dir() and hash_path(out) == hash_path(temporary)
+    shutil.rmtree(temporary)
+    if not same:
+        raise ConfigError(f"{out} is there already and holds something else.\n  Name another folder, or move it away.")
+
+
+def _tell(gathered: Gathered) -> None:
+    counts = ", ".join(f"{name} {count}" for name, count in list(gathered.systems.items())[:8])
+    more = f" and {len(gathered.systems) - 8} more" if len(gathered.systems) > 8 else ""
+    log.info("%s: %d frames: %s%s", gathered.folder, sum(gathered.systems.values()), counts, more)
+    if gathered.held_back:
+        log.info("%d frames that init_bulk keeps from training are left out", gathered.held_back)
+    if gathered.duplicates:
+        log.info("%d duplicates are left out; see %s", gathered.duplicates, gathered.folder / REJECTED_FILE)
+    for text in gathered.disagreements[:MOST_TOLD]:
+        log.warning("warning: %s", text)
+    if len(gathered.disagreements) > MOST_TOLD:
+        log.warning("warning: and %d more labels that differ", len(gathered.disagreements) - MOST_TOLD)

@@ -1,0 +1,92 @@
+"""The labelled sets that lie in work folders: what can be read of them while their driver runs, or after."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+
+from al_driver.data.frames import read_frames
+from al_driver.errors import ConfigError, StateMismatch
+from al_driver.layout import LABELLED_FILE, WorkFolder
+from al_driver.workflow.history import History
+from al_driver.workflow.step import Record
+
+
+@dataclass(frozen=True)
+class LabelStep:
+    """A finished label step."""
+
+    work: WorkFolder
+    folder: Path
+    record: Record
+    is_split: bool
+    """Whether an ``init_bulk`` has split its frames: those to learn from lie in ``work.dataset`` too."""
+
+    @property
+    def engine(self) -> str:
+        """The hash of everything that decided the numbers."""
+        return str(self.record.inputs["identity"]["sha256"])
+
+    @property
+    def name(self) -> str:
+        """Its folder in the work folder: ``iter.0003/label``."""
+        return str(self.folder.relative_to(self.work.root))
+
+    def frames(self) -> list[Atoms]:
+        """Return its frames in the order in which they were selected.
+
+        Raises
+        ------
+        StateMismatch
+            If they are no longer there.
+        """
+        expected, path = self.record.result["labelled"], self.folder / LABELLED_FILE
+        frames = read_frames(path) if expected and path.exists() else []
+        if len(frames) != expected:
+            raise StateMismatch(
+                f"{path} holds {len(frames)} frames; its step labelled {expected}.\n"
+                "  Bring the file back, or make the step anew with --redo."
+            )
+        return frames
+
+
+def find_work_folders(directories: Sequence[Path]) -> list[WorkFolder]:
+    """Return work folders: those given, and those at any depth of a folder given, sorted. Each comes once.
+
+    Raises
+    ------
+    ConfigError
+        If a folder is none and holds none.
+    """
+    found: dict[Path, WorkFolder] = {}
+    for directory in directories:
+        below = list(_walk(directory))
+        if not below:
+            reason = "neither it nor a folder in it has a history.json" if directory.is_dir() else "it is no folder"
+            raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: {reason}.")
+        for path in below:
+            found.setdefault(path.resolve(), WorkFolder(path))
+    return list(found.values())
+
+
+def find_label_steps(work: WorkFolder) -> Iterator[LabelStep]:
+    """Yield the finished label steps of a work folder, in order; one that was set aside is not among them."""
+    is_init = History(work.history).read()["kind"] == "init_bulk"
+    if is_init and Record.read(work.root / "split") is None:
+        return  # which of its frames are for validation is not known yet
+    folders = [work.root / "label"] if is_init else [work.step(index, "label") for index in work.iterations()]
+    for folder in folders:
+        record = Record.read(folder)
+        if record is not None:
+            yield LabelStep(work, folder, record, is_init)
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    """Yield the work folders at any depth; none lies in another, and one that was set aside is none."""
+    if WorkFolder(directory).history.exists():
+        yield directory
+    elif directory.is_dir():
+        for path in sorted(directory.iterdir()):
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith(".") and ".bak." not in path.name:
+                yield from _walk(path)

@@ -17,8 +17,8 @@ FRAMES_FILE = "frames.csv"
 SELECTED_FILE = "selected.extxyz"
 EVALUATION_FILE = "evaluation.json"
 MD_TASKS_FILE = "tasks.json"
-LABEL_KEYS_FILE = "keys.json"
-REUSED_FILE = "reused.json"  # in a label's folder: where it was found again
+CALCULATION_KEYS_FILE = "keys.json"
+REUSED_FILE = "reused.json"  # in a calculation's folder: where it was found again
 GROUP_FILE = "group.json"  # in a job's folder: the tasks it carries
 CLAIM_FILE = "claim"  # who runs the job, or gave it up
 JOURNAL_FILE = "journal.jsonl"  # what became of each of its tasks
@@ -28,7 +28,7 @@ STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too muc
 FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
 RETRIED_FILE = "failed.retried.json"  # the same, once the task is run again in spite of it
 STEPS = ("train", "explore", "query", "label")
-INIT_STAGES = ("supercell", "scale", "perturb", "label")
+INIT_STAGES = ("relax", "supercell", "scale", "perturb", "aimd", "label")
 
 
 def task_name(index: int) -> str:

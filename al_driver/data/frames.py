@@ -84,6 +84,13 @@ def labelled_frame(label: Label, info: dict[str, Any] | None = None) -> Atoms:
     return atoms
 
 
+def read_label(frame: Atoms) -> Label:
+    """Return the label that a frame carries: what `labelled_frame` made."""
+    atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    virial = frame.info.get("virial")
+    return Label(atoms, float(frame.info["energy"]), frame.arrays["forces"], virial)
+
+
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
     """Write extxyz with 17 significant digits, which reads back to the bit (ASE's own writer prints 8 decimals).
 

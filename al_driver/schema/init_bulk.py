@@ -1,21 +1,93 @@
 """param.json of ``al init_bulk``: first structures and their labels.
 
-Each stage takes every output of the one before: supercell, scale, perturb, label.
+Each stage takes every output of the one before: relax, supercell, scale, perturb, aimd, label.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from al_driver.data.sources import read_structures
-from al_driver.engines.base import Engine
-from al_driver.schema.base import CrossError, Fraction, Int, Name, Params, PositiveFloat, UserPath, as_entry, as_list
+from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.schema.base import (
+    CrossError,
+    Fraction,
+    Int,
+    Name,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    UserPath,
+    as_entry,
+    as_list,
+)
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine
+from al_driver.schema.plugins import plugin_name
 from al_driver.schema.suggest import nearest
-from al_driver.structures.perturb import Perturb, displacement
+from al_driver.structures.perturb import Perturb
 from al_driver.structures.supercell import Supercell
+from al_driver.units import Unit
+
+EngineChoice = str | AnyEngine | None
+
+
+def _as_relax(value: Any) -> Any:
+    """Let ``true`` stand for a relaxation of which nothing else is said, and ``false`` for none."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+class Relax(Params):
+    """A relaxation with a reference engine."""
+
+    engine: EngineChoice = None
+    """A name from ``engines``, or an engine; the label engine when left out."""
+    what: Literal["cell", "positions"] = "cell"
+    """cell: atoms and cell, at zero pressure; positions: atoms in the cell as it is."""
+    max_force: Annotated[PositiveFloat, Unit("eV/Å")] = 0.02
+    """Largest force on an atom in the end; the stress times the volume of an atom, in eV, is held below it too."""
+    max_steps: PositiveInt = 200
+    """A relaxation that needs more steps has failed, and its structure is left out."""
+
+    @property
+    def relaxation(self) -> Relaxation:
+        return Relaxation(self.what, self.max_force, self.max_steps)
+
+
+class Aimd(Params):
+    """Molecular dynamics with a reference engine, at constant volume and temperature."""
+
+    engine: EngineChoice = None
+    """A name from ``engines``, or an engine; the label engine when left out. Frames of another engine than the label
+    engine are labelled anew."""
+    temperature: Annotated[PositiveFloat, Unit("K")]
+    """Of the thermostat and of the first velocities."""
+    n_steps: PositiveInt
+    """Length of each trajectory."""
+    timestep: Annotated[PositiveFloat, Unit("ps")] = 0.001
+    """Length of a step."""
+    every: PositiveInt = 1
+    """Steps between the frames that are kept."""
+    starts: PositiveInt | None = None
+    """How many structures start a trajectory, spread evenly over them; all when left out."""
+    tau_t: Annotated[PositiveFloat, Unit("ps")] = 0.1
+    """Time constant of the thermostat."""
+
+    @model_validator(mode="after")
+    def _check_every(self) -> "Aimd":
+        if self.every > self.n_steps:
+            message = f"{self.every} is more than n_steps, {self.n_steps}, so that no frame would be kept"
+            raise CrossError([(("every",), message)])
+        return self
+
+    def dynamics(self, seed: int) -> Dynamics:
+        return Dynamics(self.temperature, self.n_steps, self.timestep, self.every, self.tau_t, seed)
+
+    def choose_starts(self, n_structures: int) -> list[int]:
+        """Return which of an entry's structures start a trajectory: indices, rising."""
+        n_starts = min(self.starts or n_structures, n_structures)
+        return [index * n_structures // n_starts for index in range(n_starts)]
 
 
 class InitStructure(Params):
@@ -25,6 +97,8 @@ class InitStructure(Params):
     """A structure file, or a glob; every frame of every file is taken."""
     name: Name | None = None
     """How messages and tables call this entry; the file's name otherwise."""
+    relax: Annotated[Relax | None, BeforeValidator(_as_relax, json_schema_input_type=bool | Relax | None)] = None
+    """A relaxation before anything else; true is one with the label engine, of atoms and cell."""
     supercell: Supercell = (1, 1, 1)
     """Repeats along the three cell vectors, or a 3×3 matrix."""
     scale: Annotated[
@@ -35,6 +109,8 @@ class InitStructure(Params):
     """Factors of the cell vectors; each makes a structure."""
     perturb: Perturb | None = None
     """Strained and rattled copies; none when left out."""
+    aimd: Aimd | None = None
+    """Trajectories whose frames join the structures they start from; none when left out."""
 
 
 class InitBulkParams(Params):
@@ -62,8 +138,9 @@ class InitBulkParams(Params):
 
     @model_validator(mode="after")
     def _check_across(self) -> "InitBulkParams":
-        if isinstance(self.label, str) and self.label not in self.engines:
-            raise CrossError([(("label",), f"no engine is called {self.label!r}{nearest(self.label, self.engines)}")])
+        found = list(self._find_wrong_choices())
+        if found:
+            raise CrossError(found)
         return self
 
     @property
@@ -73,28 +150,33 @@ class InitBulkParams(Params):
             return self.engines[self.label]
         return self.label or None
 
+    def engine_of(self, stage: Relax | Aimd) -> Engine:
+        """Return the engine that relaxes, or runs the dynamics."""
+        if isinstance(stage.engine, str):
+            return self.engines[stage.engine]
+        engine = stage.engine or self.label_engine
+        assert engine is not None  # noqa: S101  (_check_across)
+        return engine
 
-def expected_counts(params: InitBulkParams) -> list[str]:
-    """Foretell, a line for each entry, how many structures each stage gives, and how far atoms are moved.
+    def _find_wrong_choices(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield where no engine of that name is, and where one is asked for what it cannot do."""
+        if isinstance(self.label, str) and self.label not in self.engines:
+            yield ("label",), f"no engine is called {self.label!r}{nearest(self.label, self.engines)}"
+            return
+        for index, entry in enumerate(self.structures):
+            calculations: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
+            for calculation, stage in calculations.items():
+                if stage is not None and (wrong := self._find_wrong(calculation, stage.engine)):
+                    yield ("structures", index, calculation, "engine"), wrong
 
-    Raises
-    ------
-    ConfigError
-        If a structure cannot be read.
-    """
-    lines, total = [], 0
-    for entry in params.structures:
-        frames = read_structures(entry.path, params.type_map)
-        counts = {"read": len(frames), "supercell": len(frames), "scale": len(frames) * len(entry.scale)}
-        counts["perturb"] = counts["scale"] * (entry.perturb.copies if entry.perturb else 1)
-        total += counts["perturb"]
-        name = entry.name or entry.path.name
-        lines.append(f"{name}: " + " → ".join(f"{stage} {count}" for stage, count in counts.items()))
-        if entry.perturb is not None:
-            moved = displacement(entry.perturb, frames[0].get_chemical_symbols())
-            lines += [
-                f"  {symbol}: moved by {sigma:.3f} Å per axis (σ), as in a Debye solid at {temperature:.0f} K"
-                for symbol, (sigma, temperature) in moved.items()
-            ]
-    lines.append(f"{total} structures{'' if params.label is False else ' to label'} at most; duplicates are dropped")
-    return lines
+    def _find_wrong(self, calculation: Calculation, choice: EngineChoice) -> str | None:
+        if isinstance(choice, str) and choice not in self.engines:
+            return f"no engine is called {choice!r}{nearest(choice, self.engines)}"
+        engine = self.engines[choice] if isinstance(choice, str) else choice or self.label_engine
+        if engine is None:
+            return "nothing is labelled, so there is no label engine to take; name one"
+        if calculation not in engine.can:
+            word = {"relax": "relax a structure", "aimd": "run molecular dynamics"}[calculation]
+            name = choice if isinstance(choice, str) else plugin_name(type(engine), "engine")
+            return f"the engine {name!r} cannot {word}; it can {', '.join(sorted(engine.can))}. Name another"
+        return None

@@ -8,21 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from ase import Atoms
-
 from al_driver.data.sources import read_structures
-from al_driver.engines.base import Engine
+from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import AlError, ConfigError, Problem
 from al_driver.explorers.base import Trajectory
 from al_driver.explorers.sweep import make_trajectories, read_entries, structure_names
 from al_driver.jobs.launcher import check_command
-from al_driver.schema.init_bulk import InitBulkParams, InitStructure, expected_counts
+from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
 from al_driver.schema.resource import Resources, Role
 from al_driver.schema.run import RunParams
 from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.trainers.base import Training
 from al_driver.workflow.check_data import check_data, open_init_bulks
-from al_driver.workflow.init_bulk import check_split
+from al_driver.workflow.foretell import check_split, expected_counts
 
 MOST_TASKS_SHOWN = 5
 
@@ -103,22 +101,24 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
 
 
 def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, render: bool = False) -> Report:
-    """Check the files and programs of ``al init_bulk``; with ``render``, show an input and the counts too."""
+    """Check the files and programs of ``al init_bulk``; with ``render``, show inputs and the counts too."""
     report = Report()
     _check_init_files(report, params)
-    engine = params.label_engine
+    wanted = _find_calculations(params)
     if resources is not None:
         report.collect(lambda: check_resources(resources))
-        if engine is not None:
-            report.collect(lambda: _check_program(resources, "label", engine.default_command))
-    if engine is not None:
-        report.set_by_driver += [f"label: {line}" for line in engine.set_by_driver()]
+        for role, engines in wanted.items():
+            for engine in engines.values():
+                report.collect(lambda role=role, engine=engine: _check_program(resources, role, engine.default_command))  # type: ignore[misc]
+    for calculation, engines in wanted.items():
+        for engine in engines.values():
+            report.set_by_driver += [f"{calculation}: {line}" for line in engine.set_by_driver(calculation)]
     if render and not report.errors:
         report.plan += expected_counts(params)
-        if engine is not None:
+        if params.label_engine is not None:
             report.collect(lambda: check_split(params))
-            first = _first_structure(params.structures[0], params)
-            report.inputs |= _render(lambda folder: engine.write_inputs(first, folder), "label")
+        for entry in params.structures:
+            report.inputs |= _render_entry(entry, params) | report.inputs  # one of each kind, the first
     return report
 
 
@@ -131,29 +131,67 @@ def check_resources(resources: Resources) -> Iterator[Problem]:
 
 
 def _check_init_files(report: Report, params: InitBulkParams) -> None:
-    engine = params.label_engine
-    if engine is not None:
-        key = f"engines.{params.label}" if isinstance(params.label, str) else "label"
-        report.collect(lambda: engine.check(params.type_map), key)
+    for engines in _find_calculations(params).values():
+        for key, engine in engines.items():
+            report.collect(lambda engine=engine: engine.check(params.type_map), key)  # type: ignore[misc]
     sound = not report.errors
     for index, entry in enumerate(params.structures):
         report.collect(
-            lambda entry=entry: _check_entry(entry, params, engine if sound else None),  # type: ignore[misc]
+            lambda entry=entry: _check_entry(entry, params, render=sound),  # type: ignore[misc]
             f"structures[{index}]",
         )
 
 
-def _check_entry(entry: InitStructure, params: InitBulkParams, engine: Engine | None) -> None:
-    """Read an entry's structures, and write the engine's input for the first."""
+def _find_calculations(params: InitBulkParams) -> dict[Calculation, dict[str, Engine]]:
+    """Return the engines that label, relax and run dynamics, each by the key that names it."""
+    found: dict[Calculation, dict[str, Engine]] = {"relax": {}, "aimd": {}, "label": {}}
+
+    def add(calculation: Calculation, choice: object, engine: Engine, key: str) -> None:
+        found[calculation][f"engines.{choice}" if isinstance(choice, str) else key] = engine
+
+    for index, entry in enumerate(params.structures):
+        stages: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
+        for calculation, stage in stages.items():
+            if stage is not None:
+                own = stage.engine is not None
+                key = f"structures[{index}].{calculation}.engine" if own else "label"
+                add(calculation, stage.engine if own else params.label, params.engine_of(stage), key)
+    if params.label_engine is not None:
+        add("label", params.label, params.label_engine, "label")
+    return found
+
+
+def _check_entry(entry: InitStructure, params: InitBulkParams, *, render: bool) -> None:
+    """Read an entry's structures, and write an engine's input of each kind for the first."""
     for atoms in read_structures(entry.path, params.type_map):
         check_size(atoms, entry.supercell)
-    if engine is not None:
-        first = _first_structure(entry, params)
-        _render(lambda folder: engine.write_inputs(first, folder), "label")
+        if entry.relax is not None and entry.relax.what == "cell" and not atoms.pbc.all():
+            raise ConfigError(
+                Problem(
+                    f"{entry.path.name} is not periodic in three directions, and has no cell to relax; "
+                    'say "what": "positions"',
+                    "relax",
+                )
+            )
+    if render:
+        _render_entry(entry, params)
 
 
-def _first_structure(entry: InitStructure, params: InitBulkParams) -> Atoms:
-    return make_supercell(read_structures(entry.path, params.type_map)[0], entry.supercell)
+def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str]:
+    """Return the inputs of the first structure's relaxation, dynamics and label."""
+    unit = read_structures(entry.path, params.type_map)[0]
+    first = make_supercell(unit, entry.supercell)
+    inputs: dict[str, str] = {}
+    if entry.relax is not None:
+        engine, relaxation = params.engine_of(entry.relax), entry.relax.relaxation
+        inputs |= _render(lambda folder: engine.write_relaxation(unit, relaxation, folder), "relax")
+    if entry.aimd is not None:
+        engine, dynamics = params.engine_of(entry.aimd), entry.aimd.dynamics(seed=1)
+        inputs |= _render(lambda folder: engine.write_dynamics(first, dynamics, folder), "aimd")
+    label_engine = params.label_engine
+    if label_engine is not None:
+        inputs |= _render(lambda folder: label_engine.write_inputs(first, folder), "label")
+    return inputs
 
 
 def _check_program(resources: Resources, role: Role, default: str) -> Iterator[Problem]:

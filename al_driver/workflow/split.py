@@ -1,13 +1,13 @@
 """The split of first data into training and validation, by lineage: never neighbouring frames on both sides.
 
-Copies and single structures are drawn one by one, seeded: none is a neighbour of another in time. Frames of one file
-(a trajectory) are cut: its end is held back as one block, and the frame before the block belongs to neither side.
+Copies and single structures are drawn one by one, seeded: none is a neighbour of another in time. A trajectory, be it
+the frames of one file or an AIMD with the structure it starts from, is cut: its end is held back as one block, and the
+frame before the block belongs to neither side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-from ase import Atoms
+from typing import Any
 
 from al_driver.errors import ConfigError, Problem
 from al_driver.seeds import make_rng
@@ -23,20 +23,31 @@ class Split:
     """Gaps between the two sides of a trajectory."""
 
 
-def split_frames(frames: Sequence[Atoms], fraction: float, seed: int) -> Split:
-    """Hold back a share of the frames; ``info`` tells of each its ``entry``, ``file`` and ``moment`` in the file.
+def split_frames(infos: Sequence[Mapping[str, Any]], fraction: float, seed: int) -> Split:
+    """Hold back a share of the frames.
+
+    Parameters
+    ----------
+    infos
+        Of each frame its ``entry``, ``file`` and ``moment`` in the file, and, of an AIMD, ``aimd`` and ``aimd_step``.
 
     Raises
     ------
     ConfigError
         If nothing would be left to train on.
     """
-    files: dict[tuple[int, int], dict[int, list[int]]] = {}
-    for index, atoms in enumerate(frames):
-        file = files.setdefault((int(atoms.info["entry"]), int(atoms.info["file"])), {})
-        file.setdefault(int(atoms.info["moment"]), []).append(index)
+    files: dict[tuple[int, ...], dict[int, list[int]]] = {}
+    for index, info in enumerate(infos):
+        file = files.setdefault((int(info["entry"]), int(info["file"])), {})
+        file.setdefault(int(info["moment"]), []).append(index)
     trajectories = [moments for moments in files.values() if len(moments) > 1]
-    single = [index for moments in files.values() if len(moments) == 1 for group in moments.values() for index in group]
+    alone = [index for moments in files.values() if len(moments) == 1 for group in moments.values() for index in group]
+    single = [index for index in alone if "aimd" not in infos[index]]
+    dynamics: dict[tuple[int, ...], dict[int, list[int]]] = {}
+    for info, index in ((infos[index], index) for index in alone if "aimd" in infos[index]):
+        start = (int(info["entry"]), int(info["aimd"]))
+        dynamics.setdefault(start, {})[int(info["aimd_step"])] = [index]
+    trajectories += dynamics.values()
     n_valid = round(fraction * len(single))
     drawn = set(make_rng(seed, "init_bulk", "valid").permutation(len(single))[:n_valid].tolist())
     split = Split(valid=[index for place, index in enumerate(single) if place in drawn])
@@ -45,8 +56,8 @@ def split_frames(frames: Sequence[Atoms], fraction: float, seed: int) -> Split:
     for moments in trajectories:
         seen += sum(map(len, moments.values()))
         _cut(moments, round(fraction * seen) - len(split.valid), split)
-    if frames and not split.train:
-        message = f"{fraction:g} of {len(frames)} labelled frames leaves none to train on.\n"
+    if infos and not split.train:
+        message = f"{fraction:g} of {len(infos)} labelled frames leaves none to train on.\n"
         raise ConfigError(Problem(f"{message}  Lower it, or make more structures.", "valid_fraction"))
     for indices in (split.train, split.valid, split.left_out):
         indices.sort()

@@ -9,7 +9,6 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk, molecule
 from fake_run import LJ, Tasks, patch, read_result
 
@@ -25,7 +24,7 @@ from al_driver.workflow import verbs
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.check import Report
 from al_driver.workflow.context import Context
-from al_driver.workflow.init_bulk import check_split
+from al_driver.workflow.foretell import check_split
 from al_driver.workflow.split import split_frames
 
 PARAM: dict[str, Any] = {
@@ -37,17 +36,15 @@ PARAM: dict[str, Any] = {
 }
 
 
-def describe(entry: int, file: int, moment: int) -> Atoms:
-    atoms = Atoms("Si")
-    atoms.info = {"entry": entry, "file": file, "moment": moment}
-    return atoms
+def describe(entry: int, file: int, moment: int) -> dict[str, int]:
+    return {"entry": entry, "file": file, "moment": moment}
 
 
-def copies(n_frames: int) -> list[Atoms]:
+def copies(n_frames: int) -> list[dict[str, int]]:
     return [describe(0, 0, 0) for _ in range(n_frames)]
 
 
-def trajectory(n_frames: int, copies: int = 1, file: int = 0) -> list[Atoms]:
+def trajectory(n_frames: int, copies: int = 1, file: int = 0) -> list[dict[str, int]]:
     return [describe(1, file, moment) for moment in range(n_frames) for _ in range(copies)]
 
 
@@ -93,7 +90,7 @@ def test_copies_are_drawn_one_by_one_and_by_the_seed(fraction: float) -> None:
 def test_neighbours_in_time_are_never_on_both_sides(n_moments: int, copies: int, fraction: float) -> None:
     frames = trajectory(n_moments, copies)
     split = split_frames(frames, fraction, seed=1)
-    moments = [{frames[i].info["moment"] for i in side} for side in (split.train, split.valid, split.left_out)]
+    moments = [{frames[i]["moment"] for i in side} for side in (split.train, split.valid, split.left_out)]
     assert moments[1]
     assert moments[1] == set(range(min(moments[1]), n_moments))
     assert max(moments[0]) + 1 < min(moments[1])
@@ -103,7 +100,7 @@ def test_neighbours_in_time_are_never_on_both_sides(n_moments: int, copies: int,
 
 
 def test_many_short_trajectories_give_their_share_together() -> None:
-    frames = [atoms for file in range(30) for atoms in trajectory(3, file=file)]
+    frames = [info for file in range(30) for info in trajectory(3, file=file)]
     split = split_frames(frames, 0.1, seed=1)
     assert len(split.valid) == 9
     assert len(split.left_out) == 9
@@ -117,8 +114,27 @@ def test_copies_and_trajectories_are_split_each_in_its_own_way() -> None:
     assert len([index for index in split.valid if index >= 20]) == 2
 
 
+def dynamics(n_frames: int, entry: int = 0) -> list[dict[str, int]]:
+    return [describe(entry, 0, 0) | {"aimd": 3, "aimd_step": 2 * index} for index in range(n_frames)]
+
+
+def test_an_aimd_is_cut_and_its_start_goes_with_it() -> None:
+    infos = dynamics(20) + copies(20) + dynamics(20, entry=1)
+    split = split_frames(infos, 0.1, seed=1)
+    assert [index for index in split.valid if not 20 <= index < 40] == [18, 19, 58, 59]
+    assert split.left_out == [17, 57]
+    assert {0, 40} <= set(split.train)
+
+
+def test_the_aimd_of_neighbouring_moments_of_a_file_are_not_torn_apart() -> None:
+    infos = [describe(0, 0, moment) | {"aimd": moment, "aimd_step": step} for moment in range(10) for step in range(5)]
+    split = split_frames(infos, 0.1, seed=1)
+    assert split.valid == list(range(45, 50))
+    assert split.left_out == list(range(40, 45))
+
+
 @pytest.mark.parametrize("frames", [copies(5), trajectory(5), trajectory(2)])
-def test_nothing_left_to_train_on_is_refused(frames: Sequence[Atoms]) -> None:
+def test_nothing_left_to_train_on_is_refused(frames: Sequence[dict[str, int]]) -> None:
     with pytest.raises(ConfigError, match=rf"valid_fraction: 0.95 of {len(frames)} labelled frames leaves none"):
         split_frames(frames, 0.95, seed=1)
 
@@ -179,7 +195,7 @@ def test_what_was_lost_is_made_again(make: Callable[..., Path], tasks: Tasks, lo
     assert tasks.run == []
 
 
-@pytest.mark.parametrize("nth", range(7))
+@pytest.mark.parametrize("nth", range(8))
 def test_killed_at_any_rename_it_ends_as_a_fresh_one_does(
     make: Callable[..., Path], tasks: Tasks, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
@@ -201,7 +217,7 @@ def test_killed_at_any_rename_it_ends_as_a_fresh_one_does(
             init(folder, redo="scale")
     init(folder, redo="scale")
     assert read_result(folder / "init") == expected
-    assert len(list((folder / "init").glob("*.bak.*"))) == 7
+    assert len(list((folder / "init").glob("*.bak.*"))) == 8
 
 
 def test_frames_of_a_file_are_told_apart_through_every_stage(make: Callable[..., Path], tasks: Tasks) -> None:
@@ -244,6 +260,8 @@ def test_a_molecule_without_a_cell_is_written_as_extxyz(make: Callable[..., Path
 
 @pytest.mark.parametrize("stage", ["spilt", "label/1", ""])
 def test_a_stage_that_is_not_there_is_named(make: Callable[..., Path], tasks: Tasks, stage: str) -> None:
-    with pytest.raises(ConfigError, match=f"--redo {stage}: stages are supercell, scale, perturb, label, split"):
+    with pytest.raises(
+        ConfigError, match=f"--redo {stage}: stages are relax, supercell, scale, perturb, aimd, label, split"
+    ):
         init(make(), redo=stage)
     assert not (make() / "init").exists()

@@ -2,8 +2,8 @@
 
 Run in the model's folder by the Python that has DeePMD-kit, which may be another environment than the driver's: this
 file imports nothing of `al_driver`. It reads `input.json` (of `dp train`) and `train.json` (phase, seed, parent,
-compress), and writes last, and atomically, either `evaluation.json` or, when something physical or in the data is
-wrong, `diagnosis.json` with a reason. eV/atom, eV/Å.
+compress), leaves `evaluation.npz` for plots, and writes last, and atomically, either `evaluation.json` or, when
+something physical or in the data is wrong, `diagnosis.json` with a reason. eV/atom, eV/Å.
 
 The same seed gives the same weights bit for bit on one kind of CPU with one thread. DeePMD-kit 3.2 would break that
 in two places: the Kalman filter draws atoms from an unseeded generator, and the number of data loading processes
@@ -11,18 +11,17 @@ follows the number of CPUs.
 """
 
 import copy
+import importlib.util
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-MAX_TRAINING_FRAMES = 200
-"""Frames a model is evaluated on where there is no validation data."""
 SAME_LOSS = 0.02
 """How far, relatively, the first loss of a warm start may be from the parent's on the same frames."""
 _NOT_STRUCTURE = {"seed", "info"}
@@ -69,9 +68,16 @@ def check_data(training: Mapping[str, Any]) -> None:
             is_cell = file.stem == "box" and not (file.parents[1] / "nopbc").exists()
             if is_cell and not np.linalg.det(np.load(file).reshape(-1, 3, 3)).all():
                 raise Failure("engine_error", f"{file} holds a cell without volume, and no file nopbc allows it")
-        n_frames = sum(len(np.load(file, mmap_mode="r")) for s in systems for file in Path(s).glob("set.*/coord.npy"))
-        if systems and n_frames == 0:
+        if systems and count_frames(systems) == 0:
             raise Failure("engine_error", f"{section} holds no frame: {', '.join(systems)}")
+
+
+def count_frames(systems: Sequence[str]) -> int:
+    """Return how many frames deepmd/npy systems hold."""
+    import numpy as np
+
+    files = (file for system in systems for file in Path(system).glob("set.*/coord.npy"))
+    return sum(len(np.load(file, mmap_mode="r")) for file in files)
 
 
 def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +108,7 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
         Path("compressed.pth").replace("frozen_model.pth")
     return {
         **evaluate(config["training"]),
+        "n_train": count_frames(config["training"]["training_data"]["systems"]),
         "steps": losses.steps,
         "first_loss": losses.first,
         "last_loss": losses.last,
@@ -235,8 +242,18 @@ def check_first_loss(config: Mapping[str, Any], losses: SimpleNamespace) -> dict
     return {"first_loss": losses.first, "parent_loss": losses.expected}
 
 
+def load_neighbour(name: str) -> Any:
+    """Return the module of a file beside this one; that folder itself is no place to import from."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name}.py cannot be loaded from {Path(__file__).parent}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def evaluate(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare the frozen model with the labels: all validation frames, or a fixed draw of training frames.
+    """Compare the frozen model with the labels; leave ``evaluation.npz``, and return what `evaluation.json` says.
 
     Raises
     ------
@@ -244,47 +261,13 @@ def evaluate(training: Mapping[str, Any]) -> dict[str, Any]:
         If the model gives an energy or a force that is not finite.
     """
     import numpy as np
-    from deepmd.infer import DeepPot
 
-    on = "valid" if "validation_data" in training else "train"
-    systems = [Path(system) for system in training["validation_data" if on == "valid" else "training_data"]["systems"]]
-    counts = [len(_load(system, "energy")) for system in systems]
-    chosen = np.arange(sum(counts))
-    if on == "train" and len(chosen) > MAX_TRAINING_FRAMES:
-        chosen = np.sort(np.random.default_rng(0).choice(chosen, MAX_TRAINING_FRAMES, replace=False))
-    model = DeepPot("frozen_model.pth")
-    energy_errors, force_errors = [], []
-    for system, count, end in zip(systems, counts, np.cumsum(counts)):  # noqa: B905
-        if not len(frames := chosen[(chosen >= end - count) & (chosen < end)] - (end - count)):
-            continue
-        types = _model_types(system, count, model.get_type_map())[frames]
-        boxes = None if (system / "nopbc").exists() else _load(system, "box")[frames]
-        energy, force = model.eval(_load(system, "coord")[frames], boxes, types, mixed_type=True)[:2]
-        if not (np.isfinite(energy).all() and np.isfinite(force).all()):
-            raise Failure("not_finite", f"the model gives an energy or a force that is not finite, for {system}")
-        real = types >= 0
-        energy_errors.append((energy.ravel() - _load(system, "energy")[frames].ravel()) / real.sum(axis=1))
-        force_errors.append((force.ravel() - _load(system, "force")[frames].ravel())[np.repeat(real, 3)])
-    rmse = [float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) for errors in (energy_errors, force_errors)]
-    return {"on": on, "n_frames": len(chosen), "energy_rmse": rmse[0], "force_rmse": rmse[1]}
-
-
-def _model_types(system: Path, n_frames: int, type_map: list[str]) -> Any:
-    """Return each atom's number in the model, shape (n_frames, n_atoms); -1 for one that only fills a mixed system."""
-    import numpy as np
-
-    own = (system / "type_map.raw").read_text().split() if (system / "type_map.raw").exists() else type_map
-    kinds = np.tile(np.loadtxt(system / "type.raw", dtype=int, ndmin=1), (n_frames, 1))
-    if any(system.glob("set.*/real_atom_types.npy")):  # deepmd/npy/mixed; type.raw says nothing
-        kinds = _load(system, "real_atom_types").astype(int)
-    numbers = {int(kind): type_map.index(own[kind]) if kind >= 0 else -1 for kind in np.unique(kinds)}
-    return np.vectorize(numbers.__getitem__)(kinds)
-
-
-def _load(system: Path, name: str) -> Any:
-    import numpy as np
-
-    return np.concatenate([np.load(folder / f"{name}.npy") for folder in sorted(system.glob("set.*"))])
+    try:
+        summary, arrays = load_neighbour("deepmd_evaluate").evaluate(training)
+    except FloatingPointError as error:
+        raise Failure("not_finite", str(error)) from error
+    np.savez("evaluation.npz", **arrays)
+    return dict(summary)
 
 
 def write_json(path: Path, content: Any) -> None:

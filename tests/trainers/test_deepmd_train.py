@@ -16,6 +16,7 @@ from tiny_trainings import labelled, make_trainer, silicon_frames, tiny_input, t
 
 from al_driver.data.dataset import find_systems
 from al_driver.errors import EngineError
+from al_driver.tasks.deepmd_evaluate import MAX_ENERGIES, MAX_FORCES, _draw
 from al_driver.tasks.deepmd_train import Failure, check_data, check_first_loss, check_weights
 
 pytestmark = pytest.mark.needs("dp")
@@ -52,13 +53,14 @@ def test_a_member_is_trained_frozen_and_evaluated(parent: Path) -> None:
     make_trainer().verify(parent)
     evaluation = evaluation_of(parent)
     assert (evaluation["on"], evaluation["n_frames"], evaluation["steps"]) == ("train", 10, 20)
+    assert evaluation["n_train"] == 10
     assert evaluation["versions"]["deepmd-kit"].startswith("3.")
     assert evaluation["warm_start"] is None
     assert evaluation["last_loss"] < evaluation["first_loss"]
     files = {file.name for file in parent.iterdir()}
     assert files == {
         "input.json", "train.json", "out.json", "lcurve.out", "output",
-        "model.ckpt.pt", "frozen_model.pth", "evaluation.json",
+        "model.ckpt.pt", "frozen_model.pth", "evaluation.json", "evaluation.npz",
     }  # fmt: skip
     assert not (parent / "model.ckpt.pt").is_symlink()
 
@@ -75,6 +77,29 @@ def test_the_evaluation_is_that_of_the_frozen_model(parent: Path, silicon: list[
     printed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
     evaluation = evaluation_of(parent)
     assert [float(word) for word in printed] == pytest.approx([evaluation["energy_rmse"], evaluation["force_rmse"]])
+    kept = np.load(parent / "evaluation.npz")
+    assert (kept["n_energies"], kept["n_forces"]) == (10, 10 * 8 * 3)
+    assert sorted(kept["energy_reference"]) == pytest.approx(
+        sorted(np.load(silicon[0] / "set.000/energy.npy").ravel() / 8)
+    )
+    for name, rmse in zip(("energy", "force"), map(float, printed), strict=True):
+        errors = kept[f"{name}_predicted"] - kept[f"{name}_reference"]
+        assert np.sqrt(np.mean(errors**2)) == pytest.approx(rmse, rel=1e-5)
+
+
+def test_of_very_many_numbers_a_fixed_draw_is_kept_for_plots() -> None:
+    rng = np.random.default_rng(1)
+    energy, force = rng.normal(size=(2, 2 * MAX_ENERGIES)), rng.normal(size=(2, 3 * MAX_FORCES))
+    compositions = np.stack([np.arange(2 * MAX_ENERGIES) % 2, np.ones(2 * MAX_ENERGIES, dtype=int)], axis=1)
+    kept, same = (_draw(energy, force, compositions) for _ in range(2))
+    assert all(np.array_equal(kept[name], same[name]) for name in kept)
+    assert (kept["n_energies"], kept["n_forces"]) == (2 * MAX_ENERGIES, 3 * MAX_FORCES)
+    assert len(kept["energy_reference"]) == len(kept["formula"]) == MAX_ENERGIES
+    assert len(kept["force_reference"]) == len(kept["force_predicted"]) == MAX_FORCES
+    where = {value: index for index, value in enumerate(energy[0])}
+    rows = [where[value] for value in kept["energy_reference"]]
+    assert np.array_equal(kept["energy_predicted"], energy[1][rows])
+    assert np.array_equal(kept["formula"], compositions[rows, 0])
 
 
 def test_the_same_seed_gives_the_same_weights(parent: Path, silicon: list[Path], tmp_path: Path) -> None:

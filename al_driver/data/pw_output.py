@@ -1,67 +1,54 @@
-"""What Quantum ESPRESSO's ``pw.x`` prints of one SCF calculation. eV, Å, eV/Å.
+"""What Quantum ESPRESSO's ``pw.x`` prints, judged: one label, a run's steps, or every frame of anybody's output.
 
 A parser of our own, since dpdata's reader takes the stress from the column in kbar, which has two decimals (1e-3 eV in
-the virial of eight atoms), does not look at convergence, and does not say which version ran.
+the virial of eight atoms), does not look at convergence, and does not say which version ran. eV, Å, eV/Å.
 """
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
 
-from al_driver.data.frames import Array
+from al_driver.data.frames import Label
+from al_driver.data.pw_steps import PwStep, read_pw_steps, to_float
 from al_driver.errors import EngineError
-from al_driver.units import BOHR_TO_ANGSTROM, RYDBERG_TO_EV
 
-START = "Program PWSCF"
-END = "JOB DONE"
-_ERROR = re.compile(r"%{20,}\s*\n(.*?)\n\s*%{20,}", re.DOTALL)
-_UNCONVERGED = re.compile(r"convergence NOT achieved(?: after\s+(\d+))?")
-_ACCURACY = re.compile(r"estimated scf accuracy\s+<\s+(\S+) Ry")
-_THRESHOLD = re.compile(r"scf convergence threshold\s*=\s*(\S+)")
-_ENERGY = re.compile(r"^!+\s+total energy\s*=\s*(\S+) Ry", re.MULTILINE)
-_FORCE = re.compile(r"^\s+atom\s+\S+ type\s+\S+\s+force =(.*)$", re.MULTILINE)
-_STRESS = re.compile(r"total\s+stress\s+\(Ry/bohr\*\*3\).*\n((?:.*\n){3})")
-_ALAT = re.compile(r"celldm\(1\)=\s*(\S+)")
-_AXIS = re.compile(r"^\s+a\(\d\) = \((.*?)\)", re.MULTILINE)
-_SITE = re.compile(r"^\s+\S+\s+(\S+)\s+tau\(.*?\) = \((.*?)\)", re.MULTILINE)
-_VERSION = re.compile(r"^ v\.\s*(\S+)")
-_DECIMAL = re.compile(r"-?\d+\.\d+")
-
-
-@dataclass(frozen=True)
-class PwOutput:
-    """The numbers of a converged calculation."""
-
-    version: str
-    symbols: tuple[str, ...]
-    """As printed; empty where this version prints them otherwise."""
-    positions: Array
-    """Shape (n_atoms, 3), Å, as printed: seven digits of the first cell vector's length."""
-    cell: Array
-    """Shape (3, 3), Å, as printed: six digits."""
-    energy: float
-    """The line with ``!``, eV; with smearing the free energy, which the forces derive from."""
-    forces: Array
-    """Shape (n_atoms, 3), eV/Å."""
-    pressure: Array | None
-    """−stress, shape (3, 3), eV/Å³, positive under compression."""
+_START = "Program PWSCF"
+_END = "JOB DONE"
 
 
 def is_done(path: Path) -> bool:
     """Say whether the program ran to its end, from the last lines of what it printed."""
     if not path.is_file():
         return False
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 4096))
-        tail = stream.read().decode(errors="replace")
-    return END in tail.rpartition(START)[2]
+    return _END in _tail(path).rpartition(_START)[2]
 
 
-def read_pw_output(path: Path, n_atoms: int) -> PwOutput:
-    """Read the last run in an output.
+def read_pw_run(path: Path) -> list[PwStep]:
+    """Return the steps of the last run in an output; the last one says how the run ended.
+
+    Raises
+    ------
+    EngineError
+        ``no_output`` where there is no file, or pw.x printed nothing into it.
+    """
+    if not path.is_file():
+        raise EngineError("no_output", path.parent, f"pw.x left no {path.name}")
+    steps: list[PwStep] = []
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for step in read_pw_steps(stream):
+            if steps and steps[0].run != step.run:
+                steps.clear()
+            steps.append(step)
+    if not steps:
+        raise EngineError("no_output", path.parent, f"pw.x did not start; its last words: {_last_words(path)}")
+    return steps
+
+
+def read_pw_output(path: Path) -> PwStep:
+    """Read the one SCF of the last run in an output.
 
     Raises
     ------
@@ -69,66 +56,109 @@ def read_pw_output(path: Path, n_atoms: int) -> PwOutput:
         ``no_output``, ``engine_error`` with the words of pw.x, ``scf_unconverged`` with the number of iterations and
         the accuracy reached.
     """
-    where = path.parent
-    if not path.is_file():
-        raise EngineError("no_output", where, f"pw.x left no {path.name}")
-    text = path.read_text(encoding="utf-8", errors="replace").rpartition(START)[2]
-    check_run(text, where)
-    energies, forces = _ENERGY.findall(text), _FORCE.findall(text.rpartition("Forces acting on atoms")[2])
-    if not energies or len(forces) < n_atoms:
-        missing = "energy" if not energies else f"forces on {n_atoms} atoms"
-        raise EngineError("engine_error", where, f"pw.x ended, but printed no {missing}; it may have been told to stop")
-    alat = BOHR_TO_ANGSTROM * _float((_ALAT.findall(text) or ["nan"])[0])
-    sites = _SITE.findall(text)[:n_atoms]
-    stress = _STRESS.findall(text)
-    return PwOutput(
-        version=(_VERSION.findall(text) or ["unknown"])[0],
-        symbols=tuple(symbol for symbol, _ in sites),
-        positions=alat * _decimals(row for _, row in sites),
-        cell=alat * _decimals(_AXIS.findall(text)[:3]),
-        energy=RYDBERG_TO_EV * _float(energies[-1]),
-        forces=RYDBERG_TO_EV / BOHR_TO_ANGSTROM * _floats(row.split()[:3] for row in forces[:n_atoms]),
-        pressure=RYDBERG_TO_EV / BOHR_TO_ANGSTROM**3 * _floats(row.split()[:3] for row in stress[-1].splitlines())
-        if stress
-        else None,
-    )
+    step = read_pw_run(path)[-1]
+    check_step(step, path, path.parent)
+    if not step.is_done:
+        raise _cut_short(path, path.parent)
+    return step
 
 
-def check_run(text: str, where: Path) -> None:
-    """Refuse a run that was stopped, crashed, or did not converge.
+def check_step(step: PwStep, path: Path, where: Path) -> None:
+    """Refuse a step that did not converge, or of which energy or forces are missing; ``where`` is for the error.
 
     With ``scf_must_converge = .false.`` pw.x 6.7 prints "convergence has been achieved" of a calculation that ran out
     of iterations; so the accuracy it reached is compared with the threshold it was given.
     """
-    error = _ERROR.search(text)
-    if error:
-        raise EngineError("engine_error", where, " ".join(error[1].split()))
-    accuracies, threshold = _ACCURACY.findall(text), _THRESHOLD.search(text)
-    reached = f"{accuracies[-1]} Ry" if accuracies else "nothing"
-    unconverged = _UNCONVERGED.search(text)
-    if unconverged:
-        after = f" after {unconverged[1]} iterations" if unconverged[1] else ""
-        raise EngineError("scf_unconverged", where, f"not converged{after}; the accuracy reached is {reached}")
-    if END not in text:
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
-        raise EngineError("no_output", where, f"pw.x did not end by itself; its last words: {last[:100]}")
-    if threshold and accuracies and "EXX" not in text:  # an exact-exchange run has thresholds of its own on the way
-        asked = _float(threshold[1])
-        if not _float(accuracies[-1]) <= 1.1 * asked + 1e-8:  # both are printed rounded
-            raise EngineError("scf_unconverged", where, f"the accuracy reached is {reached}; {asked:g} was asked for")
+    if step.error and (step.energy is None or step.forces is None):
+        raise EngineError("engine_error", where, step.error)
+    reached = f"{step.accuracies[-1]} Ry" if step.accuracies else "nothing"
+    if step.unconverged:
+        words = " ".join(["not converged", *step.unconverged.partition(":")[0].split()[1:]])
+        raise EngineError("scf_unconverged", where, f"{words}; the accuracy reached is {reached}")
+    if step.energy is None or step.forces is None:
+        if not step.is_done:
+            raise _cut_short(path, where)
+        missing = "energy" if step.energy is None else f"forces on {step.n_atoms} atoms"
+        message = f"pw.x ended, but printed no {missing}; it needs tprnfor = .true., or was told to stop"
+        raise EngineError("engine_error", where, message)
+    is_judged = bool(step.accuracies) and not step.has_exx and np.isfinite(step.threshold)
+    if is_judged and not to_float(step.accuracies[-1]) <= 1.1 * step.threshold + 1e-8:  # both are printed rounded
+        words = f"the accuracy reached is {reached}; {step.threshold:g} was asked for"
+        raise EngineError("scf_unconverged", where, words)
 
 
-def _float(text: str) -> float:
-    """Return a printed number; one that did not fit its field (``****``) is not a number, and the gate refuses it."""
+def read_pw_frames(path: Path) -> Iterator[Label | EngineError]:
+    """Yield every ionic step of an output (scf, relax, vc-relax or md; several runs) from what was printed alone.
+
+    Of the first structure of a run cell and positions have six and seven digits, in units of the lattice parameter;
+    later ones have nine and ten decimals. The steps of a vc-relax are calculated with the plane waves of its first
+    cell, but for the last one. A step that did not converge, or was cut short, is yielded as what is wrong with it.
+
+    Raises
+    ------
+    EngineError
+        Where the whole file has no step: ``no_output``, or ``engine_error`` with the words of pw.x.
+    """
+    if not path.is_file():
+        raise EngineError("no_output", path, "there is no such file")
+    n_steps, before, step = 0, PwStep(), PwStep()
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for following in read_pw_steps(stream):
+            if step.has_begun:
+                n_steps += 1
+                yield _make_label(step, before, path, is_last=following.run != step.run)
+            before, step = step, following
+    if step.has_begun:
+        yield _make_label(step, before, path, is_last=True)
+    elif not n_steps:
+        words = step.error or f"no SCF of pw.x in it; its last words: {_last_words(path)}"
+        raise EngineError("engine_error" if step.error else "no_output", path, words)
+
+
+def make_atoms(step: PwStep, where: Path) -> Atoms:
+    """Return the structure as it was printed, periodic in three directions.
+
+    Raises
+    ------
+    EngineError
+        ``engine_error`` if cell or positions are missing, or a species is no element.
+    """
+    unknown = sorted(set(step.symbols) - set(atomic_numbers))
+    if unknown or step.cell is None or not len(step.symbols) == len(step.positions) == step.n_atoms > 0:
+        words = f"{unknown[0]!r} is no element" if unknown else "the structure was not printed whole"
+        raise EngineError("engine_error", where, words)
+    return Atoms(step.symbols, positions=step.positions, cell=step.cell, pbc=True)
+
+
+def _make_label(step: PwStep, before: PwStep, path: Path, *, is_last: bool) -> Label | EngineError:
+    """Return a step's label; ``before`` tells whether a last step without stress was cut short."""
     try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+        check_step(step, path, path)
+        atoms = make_atoms(step, path)
+    except EngineError as error:
+        return error
+    if step.energy is None or step.forces is None:
+        return _cut_short(path, path)
+    expects_stress = before.run != step.run or before.pressure is not None
+    if is_last and not step.is_done and step.pressure is None and expects_stress:
+        return _cut_short(path, path)
+    virial = None if step.pressure is None else step.pressure * atoms.get_volume()
+    numbers = (atoms.cell.array, atoms.positions, step.energy, step.forces, 0.0 if virial is None else virial)
+    if not all(np.isfinite(values).all() for values in numbers):
+        return EngineError("not_finite", path, "a number of this step is not finite")
+    return Label(atoms, step.energy, step.forces, virial, {"program": "pw.x", "version": step.version})
 
 
-def _floats(rows: Iterable[Iterable[str]]) -> Array:
-    return np.array([[_float(word) for word in row] for row in rows], dtype=np.float64).reshape(-1, 3)
+def _cut_short(path: Path, where: Path) -> EngineError:
+    return EngineError("no_output", where, f"pw.x did not end by itself; its last words: {_last_words(path)}")
 
 
-def _decimals(rows: Iterable[str]) -> Array:
-    return _floats(_DECIMAL.findall(row) for row in rows)
+def _last_words(path: Path) -> str:
+    lines = [line.strip() for line in _tail(path).splitlines() if line.strip()]
+    return lines[-1][:100] if lines else "nothing"
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 4096))
+        return stream.read().decode(errors="replace")

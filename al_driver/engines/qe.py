@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 
 from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits, check_same_frame
-from al_driver.data.pw_output import is_done, read_pw_output
+from al_driver.data.pw_output import is_done, make_atoms, read_pw_output
+from al_driver.data.pw_steps import PwStep
 from al_driver.engines.base import Calculation, Engine
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.pw_check import check_cards, check_k_points, check_namelists, check_pseudopotential
@@ -109,17 +110,8 @@ class QuantumEspresso(Engine):
 
     def read_label(self, directory: Path) -> Label:
         atoms = _read_frame(directory)
-        output = read_pw_output(directory / self.output_name, len(atoms))
-        if output.symbols:
-            printed = Atoms(list(output.symbols), positions=output.positions, cell=output.cell, pbc=True)
-            sent = atoms.copy()
-            sent.pbc = True
-            check_same_frame(sent, printed, directory, GateLimits())
-        virial = None
-        if output.pressure is not None and atoms.pbc.all():
-            virial = output.pressure * atoms.get_volume()
-        info = {"program": "pw.x", "version": output.version}
-        return Label(atoms, output.energy, output.forces, virial, info)
+        step = read_pw_output(directory / self.output_name)
+        return _make_label(atoms, step, directory)
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
         for symbol in type_map:
@@ -196,6 +188,23 @@ class QuantumEspresso(Engine):
 
 def _instead(old: str | None, new: str) -> str:
     return f", in place of {old}" if old is not None and old.strip("'\"").lower() != new.strip("'\"") else ""
+
+
+def _make_label(atoms: Atoms, step: PwStep, where: Path) -> Label:
+    """Return the label of a frame from the converged step that calculated it, after a look at what was printed of it.
+
+    Raises
+    ------
+    EngineError
+        ``species_mismatch``, ``cell_changed`` or ``positions_changed`` where that is another frame.
+    """
+    if step.symbols:  # some versions print them otherwise
+        sent = atoms.copy()
+        sent.pbc = True
+        check_same_frame(sent, make_atoms(step, where), where, GateLimits())
+    virial = step.pressure * atoms.get_volume() if step.pressure is not None and atoms.pbc.all() else None
+    info = {"program": "pw.x", "version": step.version}
+    return Label(atoms, float(step.energy or np.nan), np.asarray(step.forces), virial, info)
 
 
 def _row(vector: "np.ndarray") -> str:

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 
 from al_driver.data.dataset import find_systems, read_system
 from al_driver.data.frames import read_frames
-from al_driver.data.lammps import is_data, read_data
+from al_driver.data.structure_files import read_structure_file
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest, nearest_file
 
@@ -48,7 +47,7 @@ def read_structures(path: Path, type_map: Sequence[str], pbc: tuple[bool, bool, 
     Parameters
     ----------
     path
-        A file in any format that ASE recognises, or a pattern; its files are read in sorted order.
+        A file in any format that `read_structure_file` knows, or a pattern; its files are read in sorted order.
     type_map
         The elements that may occur.
     pbc
@@ -60,7 +59,8 @@ def read_structures(path: Path, type_map: Sequence[str], pbc: tuple[bool, bool, 
         If a file is missing or cannot be read, has an element that ``type_map`` lacks, or no cell along a periodic
         direction.
     """
-    return [_clean(atoms, file, type_map, pbc) for file in find_paths(path) for atoms in _read_ase(file, type_map)]
+    files = find_paths(path)
+    return [_clean(atoms, file, type_map, pbc) for file in files for atoms in read_structure_file(file, type_map)]
 
 
 def read_labelled(path: Path, format: str | None, type_map: Sequence[str]) -> list[Atoms]:
@@ -79,18 +79,6 @@ def read_labelled(path: Path, format: str | None, type_map: Sequence[str]) -> li
         If the data are missing, cannot be read, hold no label, or have an element that ``type_map`` lacks.
     """
     return [_checked(atoms, file, type_map) for file in find_paths(path) for atoms in _read_any(file, format)]
-
-
-def _read_ase(file: Path, type_map: Sequence[str]) -> list[Atoms]:
-    if file.is_dir():
-        raise ConfigError(Problem("is a folder; a structure file was expected", file=file))
-    try:
-        frames = [read_data(file, type_map)] if is_data(file) else list(ase.io.iread(file, index=":"))
-    except Exception as error:
-        raise _unreadable(file, "by ASE", error) from error
-    if not frames:
-        raise ConfigError(Problem("holds no structure", file=file))
-    return frames
 
 
 def _clean(atoms: Atoms, file: Path, type_map: Sequence[str], pbc: tuple[bool, bool, bool] | None) -> Atoms:

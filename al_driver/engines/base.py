@@ -9,7 +9,7 @@ conformance test that it must pass.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -148,6 +148,18 @@ class Engine(Params):
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:  # noqa: ARG002  (there is nothing to check here)
         """Yield what is wrong with the user's files and keys; keys are relative to the engine's object."""
+        yield from ()
+
+    def check_program(self, launcher: Sequence[str], env: Mapping[str, str]) -> Iterator[Problem]:  # noqa: ARG002
+        """Yield what is wrong with a program that is there; as `check`, but resource.json is known, and it may be run.
+
+        Parameters
+        ----------
+        launcher
+            As `command` takes it.
+        env
+            The task's own environment variables.
+        """
         yield from ()
 
     def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:  # noqa: ARG002

@@ -3,7 +3,7 @@
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
@@ -13,6 +13,7 @@ from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import AlError, ConfigError, Problem
 from al_driver.explorers.base import Trajectory
 from al_driver.explorers.sweep import make_trajectories, read_entries, structure_names
+from al_driver.jobs.group import has_shell
 from al_driver.jobs.launcher import check_command
 from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
 from al_driver.schema.resource import Resources, Role
@@ -91,7 +92,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
         report.collect(lambda: check_resources(resources))
         report.collect(lambda: _check_trainer(params, resources))
         report.collect(lambda: _check_program(resources, "explore", params.explore.default_command))
-        report.collect(lambda: _check_program(resources, "label", params.label_engine.default_command))
+        _check_engines(report, resources, {"label": {label_key: params.label_engine}})
     report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver()]
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
@@ -107,9 +108,7 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
     wanted = _find_calculations(params)
     if resources is not None:
         report.collect(lambda: check_resources(resources))
-        for role, engines in wanted.items():
-            for engine in engines.values():
-                report.collect(lambda role=role, engine=engine: _check_program(resources, role, engine.default_command))  # type: ignore[misc]
+        _check_engines(report, resources, wanted)
     for calculation, engines in wanted.items():
         for engine in engines.values():
             report.set_by_driver += [f"{calculation}: {line}" for line in engine.set_by_driver(calculation)]
@@ -197,6 +196,20 @@ def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str
 def _check_program(resources: Resources, role: Role, default: str) -> Iterator[Problem]:
     profile = resources.role(role)
     return check_command(profile.argv(default), profile, f"{role}.command (resource file)")
+
+
+def _check_engines(report: Report, resources: Resources, wanted: Mapping[Calculation, Mapping[str, Engine]]) -> None:
+    """Find the engines' programs, and ask each engine, once, about one that is there."""
+    asked: list[tuple[Engine, tuple[str, ...]]] = []
+    for role, engines in wanted.items():
+        profile = resources.role(role)
+        for key, engine in engines.items():
+            argv = profile.argv(engine.default_command)
+            missing = list(check_command(argv, profile, f"{role}.command (resource file)"))
+            report.collect(lambda missing=missing: missing)  # type: ignore[misc]
+            if not missing and not has_shell(profile) and (engine, argv) not in asked:  # a module may bring another
+                asked.append((engine, argv))
+                report.collect(lambda engine=engine, argv=argv, env=profile.env: engine.check_program(argv, env), key)  # type: ignore[misc]
 
 
 def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]:

@@ -1,0 +1,270 @@
+"""Label a frame, relax a structure or run molecular dynamics with any ASE calculator, in one process.
+
+Run in the task's folder by the Python that has the calculator, which may be another environment than the driver's:
+this file imports nothing of `al_driver`, and needs ASE and numpy. It reads `calculation.json` and writes
+`result.jsonl`: a line for each frame, as soon as it is there, and last a line that says how it ended. eV, Å, eV/Å,
+eV/Å³, K, ps.
+
+Dynamics: velocity Verlet, and the thermostat of Bussi, Donadio and Parrinello, J. Chem. Phys. 126, 014101 (2007), eq.
+A7. It is canonical, scales all velocities alike, so that the forces alone steer the atoms, and its time constant means
+what Quantum ESPRESSO's `svr` and LAMMPS's `fix temp/csvr` mean by it; Langevin's friction would slow diffusion down.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_UNCONVERGED = re.compile(
+    r"SCFError|(?:not|n['’]t|fail\w*|without|un|no)\W*(?:\w+\W+){0,3}?\w*converge|converge\w*\W+(?:\w+\W+){0,3}?(?:not|fail)"
+    r"|ConvergenceError",
+    re.IGNORECASE,
+)
+_OWN_FILES = ("calculation.json", "result.jsonl", "output")
+_LONGEST_DETAIL = 300
+
+
+class Failure(Exception):
+    """The calculation gave nothing: one of the reasons of ``rejected.jsonl``, and what was found."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Results:
+    """``result.jsonl``: a line a frame, written by the first process where there are several."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.n_steps = 0
+        """Steps of the relaxation or dynamics so far."""
+
+    def write_frame(self, atoms: Any) -> None:
+        """Write a frame with its energy, forces, and its stress where there is one."""
+        label = {
+            "energy": calculate_energy(atoms),
+            "forces": atoms.get_forces().tolist(),
+            "stress": calculate_stress(atoms),
+        }
+        if getattr(atoms.calc, "converged", True) is False:  # some calculators only note it
+            raise Failure("scf_unconverged", "the calculator says that it did not converge")
+        magmoms = getattr(atoms.calc, "results", {}).get("magmoms")
+        if magmoms is not None:
+            label["magmoms"] = [float(moment) for moment in magmoms]
+        frame = {"positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist()}
+        self.write({"step": self.n_steps, **frame, **label})
+
+    def write(self, line: dict[str, Any]) -> None:
+        from ase.parallel import world
+
+        if world.rank == 0:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+def main() -> int:
+    """Do what `calculation.json` in the current folder asks for; return the exit status."""
+    sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # neighbours are no libraries
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    before = set(Path().iterdir())
+    spec = json.loads(Path("calculation.json").read_text(encoding="utf-8"))
+    results = Results(Path("result.jsonl"))
+    try:
+        atoms = make_atoms(spec)
+        run(atoms, spec, results)
+    except Exception as error:
+        traceback.print_exc()
+        failure = error if isinstance(error, Failure) else explain(error)
+        line = {"end": "failed", "steps": results.n_steps, "reason": failure.reason, "detail": failure.detail}
+        results.write({**line, **find_version(spec)})
+        return 1
+    results.write({"end": "done", "steps": results.n_steps, **find_version(spec)})
+    for path in set(Path().iterdir()) - before - {Path(name) for name in _OWN_FILES}:  # what the calculator left
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    return 0
+
+
+def run(atoms: Any, spec: Mapping[str, Any], results: Results) -> None:
+    """Label, relax or move the atoms."""
+    if "relax" in spec:
+        relax(atoms, results, **spec["relax"])
+    elif "dynamics" in spec:
+        run_dynamics(atoms, results, **spec["dynamics"])
+    else:
+        results.write_frame(atoms)
+
+
+def make_atoms(spec: Mapping[str, Any]) -> Any:
+    """Return the frame with its calculator."""
+    from ase import Atoms
+
+    return Atoms(**spec["atoms"], calculator=find_callable(spec)(**spec["arguments"], **spec["files"]))
+
+
+def find_callable(spec: Mapping[str, Any]) -> Any:
+    """Import what the calculator's name means; the longest part of it that is a module is imported.
+
+    Raises
+    ------
+    ImportError
+        If a module is not there, or what it imports is not.
+    AttributeError
+        If a module or class has no such name.
+    """
+    parts = spec["calculator"].split(".")
+    if spec["module"]:
+        module = Path(spec["module"])
+        sys.path.insert(0, str(module.parent))
+        parts = [module.stem, *parts]
+    found: Any = importlib.import_module(parts[0])
+    for index, part in enumerate(parts[1:], start=2):
+        if not hasattr(found, part) and hasattr(found, "__path__"):
+            importlib.import_module(".".join(parts[:index]))
+        found = getattr(found, part)
+    return found
+
+
+def calculate_energy(atoms: Any) -> float:
+    """Return the energy that the forces derive from, where the calculator tells it apart."""
+    try:
+        return float(atoms.get_potential_energy(force_consistent=True))
+    except NotImplementedError:
+        return float(atoms.get_potential_energy())
+
+
+def calculate_stress(atoms: Any) -> Any:
+    """Return the stress, shape (3, 3); None where the cell is not periodic, or the calculator has none."""
+    if not atoms.pbc.all():
+        return None
+    try:
+        return atoms.get_stress(voigt=False).tolist()
+    except NotImplementedError:
+        return None
+
+
+def calculate_forces(atoms: Any) -> Any:
+    """Return the forces, shape (n_atoms, 3).
+
+    Raises
+    ------
+    Failure
+        ``not_finite``: nothing can follow from such a force.
+    """
+    forces = atoms.get_forces()
+    if not math.isfinite(float(abs(forces).max())):
+        raise Failure("not_finite", "a force is not a finite number")
+    return forces
+
+
+def relax(atoms: Any, results: Results, *, what: str, max_force: float, max_steps: int) -> None:
+    """Relax until forces and, with the cell, −stress × volume per atom are within their limit; write the last frame.
+
+    BFGS needs few steps where the energy is smooth. Where it is not, FIRE, which needs no curvature, takes the last
+    third of the steps.
+    """
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import BFGS, FIRE
+
+    if what == "cell" and calculate_stress(atoms) is None:
+        raise Failure("engine_error", "the calculator gives no stress, without which a cell cannot be relaxed")
+
+    def is_relaxed() -> bool:
+        sizes = [float((calculate_forces(atoms) ** 2).sum(axis=1).max()) ** 0.5]
+        if what == "cell":
+            sizes.append(float(abs(atoms.get_stress()).max()) * atoms.get_volume() / len(atoms))
+        sys.stdout.write(f"{results.n_steps} {sizes}\n")
+        return bool(max(sizes) < max_force)
+
+    target = FrechetCellFilter(atoms) if what == "cell" else atoms
+    for optimiser, last in ((BFGS, max_steps - max_steps // 3), (FIRE, max_steps)):
+        first = results.n_steps
+        for n_steps, _ in enumerate(optimiser(target, logfile=None).irun(fmax=0.0, steps=last - first)):
+            results.n_steps = first + n_steps
+            if is_relaxed():
+                results.write_frame(atoms)
+                return
+    results.write_frame(atoms)
+
+
+def run_dynamics(
+    atoms: Any,
+    results: Results,
+    *,
+    temperature: float,
+    n_steps: int,
+    timestep: float,
+    every: int,
+    tau_t: float,
+    seed: int,
+) -> None:
+    """Move the atoms at constant volume and temperature; write every ``every``-th frame.
+
+    The first velocities are Maxwell's, without a total momentum, scaled to the temperature. The momentum that forces
+    of a grid or of float32 would add is taken out.
+    """
+    import numpy as np
+    from ase.units import fs, kB
+
+    rng = np.random.default_rng(seed)
+    masses = atoms.get_masses()[:, np.newaxis]
+    n_free = 3 * len(atoms) - 3
+    aim = n_free * kB * temperature / 2
+    step_length = 1000 * fs * timestep
+    keep = math.exp(-timestep / tau_t)
+
+    def settle(momenta: Any) -> tuple[Any, float]:
+        momenta = momenta - masses * momenta.sum(axis=0) / masses.sum()
+        return momenta, float((momenta**2 / masses).sum() / 2)
+
+    momenta, kinetic = settle(rng.normal(size=(len(atoms), 3)) * np.sqrt(masses))
+    momenta *= math.sqrt(aim / kinetic)
+    forces = calculate_forces(atoms)
+    for step in range(1, n_steps + 1):
+        momenta += step_length / 2 * forces
+        atoms.positions += step_length * momenta / masses
+        forces = calculate_forces(atoms)
+        momenta, kinetic = settle(momenta + step_length / 2 * forces)
+        share = (1 - keep) * aim / (n_free * kinetic)
+        noise = rng.normal()
+        momenta *= math.sqrt(
+            keep + share * (noise**2 + rng.chisquare(n_free - 1)) + 2 * noise * math.sqrt(keep * share)
+        )
+        results.n_steps = step
+        if step % every == 0:
+            results.write_frame(atoms)
+
+
+def explain(error: Exception) -> Failure:
+    """Return the reason that an error of a calculator stands for, with its words."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = "scf_unconverged" if _UNCONVERGED.search(text) else "engine_error"
+    printed = getattr(error, "stderr", None) if isinstance(error, subprocess.CalledProcessError) else None
+    detail = f"{text} {printed}" if isinstance(printed, str) else text
+    return Failure(reason, detail if len(detail) <= _LONGEST_DETAIL else f"{detail[: _LONGEST_DETAIL - 1]}…")
+
+
+def find_version(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Return the package that the calculator is from, and its version."""
+    package = Path(spec["module"]).stem if spec["module"] else spec["calculator"].split(".")[0]
+    version = getattr(sys.modules.get(package), "__version__", None)
+    if version is None:
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            version = "unknown"
+    return {"program": package, "version": str(version)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

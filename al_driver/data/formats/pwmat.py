@@ -1,0 +1,71 @@
+"""PWmat's MOVEMENT. Energy: Ep (without the kinetic energy of the ions); forces: minus the column "-force".
+
+Virial: minus the column "stress (eV)", which is +dE/dstrain; the block "Pressure Internal" of the same file has the
+other sign, and the programs of PWmat's makers turn it too. (dpdata 1.1 keeps the sign, and takes 1602 for 1602.18.)
+The file says how many electronic steps a frame took, not how many it was allowed: `MOST_STEPS` are PWmat's own limits.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from al_driver.data.formats.steps import Step, lines_after, open_bytes, parse_float, parse_floats
+from al_driver.data.frames import Array, Label
+from al_driver.errors import EngineError
+
+MOST_STEPS = (100, 40)
+"""Electronic steps PWmat allows in the first calculation of a run, and in each after it."""
+_HEAD = re.compile(rb"^ *(\d+) +atoms, *Iteration[^=\n]*=\s*(\S+?),[^\n]*$", re.MULTILINE)
+_ENERGIES = re.compile(rb"Etot,Ep,Ek[^=]*=\s*(\S+)\s+(\S+)\s+(\S+)")
+_SCF = re.compile(rb"SCF\s*=\s*(\d+)")
+
+
+def read_movement(path: Path) -> Iterator[Step]:
+    """Yield each frame of a MOVEMENT.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    with open_bytes(path) as opened:
+        text = bytes(opened)
+    heads = list(_HEAD.finditer(text))
+    if not heads:
+        raise ValueError("no MOVEMENT: no line `N atoms,Iteration`")
+    for number, (head, end) in enumerate(
+        zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
+    ):
+        yield _read_frame(head, text[head.end() : end], number, path)
+
+
+def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path) -> Step:
+    n_atoms = int(head[1])
+    energies, electronic = _ENERGIES.search(head[0]), _SCF.search(head[0])
+    lattice = _table(block, b"Lattice vector", 3)
+    sites = _table(block, b"\n Position", n_atoms)
+    forces = _table(block, b"\n Force", n_atoms)
+    if energies is None or lattice is None or sites is None or forces is None:
+        return EngineError("no_output", path, f"step {number} is not whole")
+    most = MOST_STEPS[parse_float(head[2]) > 0]
+    if electronic and int(electronic[1]) >= most:
+        detail = f"step {number}: {int(electronic[1])} electronic steps, and PWmat's limit is {most}"
+        return EngineError("scf_unconverged", path, detail)
+    cell = lattice[:, :3]
+    atoms = Atoms(sites[:, 0].astype(int), positions=sites[:, 1:4] @ cell, cell=cell, pbc=True)
+    virial = -lattice[:, 3:6] if lattice.shape[1] >= 6 else None
+    return Label(atoms, parse_float(energies[2]), -forces[:, 1:4], virial, {"program": "pwmat"})
+
+
+def _table(block: bytes, title: bytes, n_rows: int) -> Array | None:
+    """Return the numbers of the rows under a title; None where they are not all there."""
+    start = block.find(title)
+    if start < 0:
+        return None
+    rows = lines_after(block, start + 1, 0, n_rows).replace(b"stress (eV):", b" ")
+    values = parse_floats(rows)
+    if rows.count(b"\n") < n_rows or values.size % n_rows:
+        return None
+    return values.reshape(n_rows, -1)

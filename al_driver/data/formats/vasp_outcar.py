@@ -1,0 +1,164 @@
+"""VASP's OUTCAR. Energy: ``free  energy   TOTEN``, which the forces derive from. Virial: the line ``in kB`` × volume.
+
+A reader of our own: VASP prints "aborting loop because EDIFF is reached" also where it ran out of electronic steps
+(NELM), so a step counts as converged only if it needed fewer and the last change of the energy is below EDIFF.
+Positions have five decimals, forces six. Steps of a machine-learned force field inside VASP are no labels.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from al_driver.data.formats.steps import (
+    KBAR_TO_EV_PER_A3,
+    Buffer,
+    Step,
+    lines_after,
+    open_bytes,
+    parse_float,
+    parse_floats,
+)
+from al_driver.data.frames import Array, Label
+from al_driver.errors import EngineError
+
+_RUN = b"\n executed on"
+_END_OF_STEP = b"free  energy   TOTEN  ="
+_END_OF_ML_STEP = b"free  energy ML TOTEN"
+_FORCES = b"TOTAL-FORCE (eV/Angst)"
+_LATTICE = b"direct lattice vectors"
+_ITERATION = re.compile(rb"Iteration\s*(\d+|\*+)\(\s*(\d+|\*+)\)")
+_CHANGE = re.compile(rb"total energy-change \(2\. order\) :\s*(\S+)\s*\(\s*(\S+?)\s*\)")
+_STRESS = re.compile(rb"^ *in kB(.*)$", re.MULTILINE)
+_FIXED = re.compile(rb"-?\d+\.\d+|\*+")
+_TITLE = re.compile(rb"TITEL\s*=\s*\S+\s+([A-Z][a-z]?)")
+_COUNTS = re.compile(rb"ions per type\s*=([\d ]+)")
+_NELM = re.compile(rb"\bNELM\s*=\s*(\d+)")
+_EDIFF = re.compile(rb"\bEDIFF\s*=\s*(\S+)")
+_VERSION = re.compile(rb"vasp\.(\S+)")
+_ROUNDED = 1.51  # EDIFF is printed with one digit: 0.1E-05 may have been 1.5E-6
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stands at the head of a run."""
+
+    numbers: Array
+    max_steps: int
+    ediff: float
+    info: dict[str, str]
+
+
+def read_outcar(path: Path) -> Iterator[Step]:
+    """Yield each ionic step of an OUTCAR, which may hold several runs.
+
+    Raises
+    ------
+    ValueError
+        If it is no OUTCAR, or its species cannot be told.
+    """
+    with open_bytes(path) as text:
+        starts = [match.start() for match in re.finditer(re.escape(_RUN), text)] or [0]
+        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+            yield from _read_run(text, start, end, path)
+
+
+def _read_run(text: Buffer, start: int, end: int, path: Path) -> Iterator[Step]:
+    first = text.find(b"Iteration", start, end)
+    run = _read_head(bytes(text[max(0, start - 200) : first if first >= 0 else end]))
+    position, cell, number = start, None, 0
+    while (found := text.find(_END_OF_STEP, position, end)) >= 0:
+        number += 1
+        cell = _read_cell(text, position, found, cell)
+        yield _read_step(text, position, found, run, cell, number, path)
+        position = found + len(_END_OF_STEP)
+    ml_steps = len(re.findall(re.escape(_END_OF_ML_STEP), text[start:end])) if b"ML TOTEN" in text[start:end] else 0
+    for _ in range(ml_steps - number):
+        yield EngineError("no_output", path, "a step of the machine-learned force field, without DFT")
+    if number == 0 and not ml_steps:
+        yield EngineError("no_output", path, "the run ended before its first energy")
+    elif text.find(b"Iteration", position, end) >= 0:
+        yield EngineError("no_output", path, f"step {number + 1} broke off before its energy")
+
+
+def _read_head(head: bytes) -> _Run:
+    counts, nelm = _COUNTS.search(head), _NELM.search(head)
+    symbols = [name.decode() for name in _TITLE.findall(head)]
+    if counts is None or nelm is None or not symbols:
+        raise ValueError("no OUTCAR: it names no species (TITEL), no `ions per type` or no NELM")
+    per_type = [int(word) for word in counts[1].split()]
+    if len(per_type) != len(symbols):
+        raise ValueError(f"{len(symbols)} potentials ({' '.join(symbols)}), but `ions per type` has {len(per_type)}")
+    numbers = np.repeat([atomic_numbers[symbol] for symbol in symbols], per_type)
+    ediff, version = _EDIFF.search(head), _VERSION.search(head)
+    info = {"program": "vasp", "version": version[1].decode() if version else "unknown"}
+    return _Run(numbers, int(nelm[1]), parse_float(ediff[1]) if ediff else np.inf, info)
+
+
+def _read_cell(text: Buffer, start: int, end: int, before: Array | None) -> Array | None:
+    """Return the last cell printed in a step; that of the step before where none is."""
+    found = text.rfind(_LATTICE, start, end)
+    if found < 0:
+        return before
+    rows = [_FIXED.findall(line)[:3] for line in lines_after(text, found, 0, 3).splitlines()]
+    return np.array([[parse_float(word) for word in row] for row in rows])
+
+
+def _read_step(text: Buffer, start: int, end: int, run: _Run, cell: Array | None, number: int, path: Path) -> Step:
+    where = f"step {number}"
+    table = _find_forces(text, start, end)
+    if table is None or cell is None or cell.shape != (3, 3):
+        return EngineError("no_output", path, f"{where} has no table of forces, or no cell")
+    n_atoms = len(run.numbers)
+    values = parse_floats(lines_after(text, table, 1, n_atoms))
+    if values.size == 0 or values.size % n_atoms or values.size < 6 * n_atoms:
+        return EngineError("no_output", path, f"{where}: the table of forces is not whole")
+    rows = values.reshape(n_atoms, -1)
+    unconverged = _why_unconverged(text, start, end, run)
+    if unconverged:
+        return EngineError("scf_unconverged", path, f"{where}: {unconverged}")
+    atoms = Atoms(run.numbers, positions=rows[:, :3], cell=cell, pbc=True)
+    energy = parse_float(bytes(text[end + len(_END_OF_STEP) : end + 60]).split()[0])
+    return Label(atoms, energy, rows[:, 3:6].copy(), _read_virial(text, start, end, cell), dict(run.info))
+
+
+def _find_forces(text: Buffer, start: int, end: int) -> int | None:
+    """Return where the line over the table of DFT forces is."""
+    found = end
+    while (found := text.rfind(_FORCES, start, found)) >= 0:
+        if b"(ML)" not in text[found : text.find(b"\n", found)]:
+            return found
+    return None
+
+
+def _why_unconverged(text: Buffer, start: int, end: int, run: _Run) -> str:
+    last = text.rfind(b"Iteration", start, end)
+    match = _ITERATION.match(text, last) if last >= 0 else None
+    if match is None or not match[2].isdigit():
+        return "the number of its electronic steps cannot be read"
+    if int(match[2]) >= run.max_steps:
+        return f"{int(match[2])} electronic steps, and NELM is {run.max_steps}"
+    if text.find(b"EDIFF is reached", last, end) < 0:
+        return "VASP does not say that EDIFF is reached"
+    changes = _CHANGE.search(text, last, end)
+    largest = max(abs(parse_float(word)) for word in changes.groups()) if changes else 0.0
+    if not largest <= _ROUNDED * run.ediff:
+        return f"the energy still changed by {largest:.1e} eV; EDIFF is {run.ediff:g}"
+    return ""
+
+
+def _read_virial(text: Buffer, start: int, end: int, cell: Array) -> Array | None:
+    found = text.rfind(b"FORCE on cell =-STRESS", start, end)
+    line = _STRESS.search(text, found, end) if found >= 0 else None
+    if line is None:
+        return None
+    words = [parse_float(word) for word in _FIXED.findall(line[1])]
+    if len(words) != 6:
+        return None
+    xx, yy, zz, xy, yz, zx = words
+    pressure: Array = np.array([[xx, xy, zx], [xy, yy, yz], [zx, yz, zz]])
+    return pressure * (KBAR_TO_EV_PER_A3 * abs(float(np.linalg.det(cell))))

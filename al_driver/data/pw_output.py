@@ -4,7 +4,7 @@ A parser of our own, since dpdata's reader takes the stress from the column in k
 the virial of eight atoms), does not look at convergence, and does not say which version ran. eV, Å, eV/Å.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,24 +47,26 @@ def read_pw_run(path: Path) -> list[PwStep]:
     return steps
 
 
-def read_pw_output(path: Path) -> PwStep:
-    """Read the one SCF of the last run in an output.
+def check_end(steps: Sequence[PwStep], path: Path) -> None:
+    """Refuse a run that crashed, or was stopped from outside.
 
     Raises
     ------
     EngineError
-        ``no_output``, ``engine_error`` with the words of pw.x, ``scf_unconverged`` with the number of iterations and
-        the accuracy reached.
+        ``engine_error`` with the words of pw.x, or ``no_output`` with the last ones it said.
     """
-    step = read_pw_run(path)[-1]
-    check_step(step, path, path.parent)
-    if not step.is_done:
-        raise _cut_short(path, path.parent)
-    return step
+    if steps[-1].is_done:
+        return
+    raise (
+        EngineError("engine_error", path.parent, steps[-1].error) if steps[-1].error else _cut_short(path, path.parent)
+    )
 
 
 def check_step(step: PwStep, path: Path, where: Path) -> None:
     """Refuse a step that did not converge, or of which energy or forces are missing; ``where`` is for the error.
+
+    The reason is ``scf_unconverged`` with the number of iterations and the accuracy reached, ``engine_error`` with the
+    words of pw.x, or ``no_output``.
 
     With ``scf_must_converge = .false.`` pw.x 6.7 prints "convergence has been achieved" of a calculation that ran out
     of iterations; so the accuracy it reached is compared with the threshold it was given.

@@ -6,12 +6,11 @@ from typing import Literal
 
 from ase.io.espresso_namelist.keys import pw_keys
 
-from al_driver.engines.pw_input import INDEXED, NOT_BY_TYPE, Card, PwInput, type_of
+from al_driver.engines.pw_input import INDEXED, NAMELISTS, NOT_BY_TYPE, Card, PwInput, type_of
 from al_driver.engines.upf import read_upf_element
 from al_driver.errors import Problem
 from al_driver.schema.suggest import nearest, nearest_file
 
-_NAMELISTS = ("control", "system", "electrons", "ions", "cell", "fcp", "rism")
 _USED_CARDS = frozenset({"ATOMIC_SPECIES", "ATOMIC_POSITIONS", "CELL_PARAMETERS", "K_POINTS", "ATOMIC_VELOCITIES"})
 _PATH_LENGTH = 80  # of a potential's name in pw.x
 
@@ -37,8 +36,8 @@ def check_pseudopotential(symbol: str, path: Path, folder: Path) -> Iterator[Pro
 def check_namelists(user: PwInput) -> Iterator[Finding]:
     """Yield what pw.x would refuse, and what would mean something else for another structure."""
     system = user.namelists.get("system", {})
-    for name in sorted(user.namelists.keys() - set(_NAMELISTS)):
-        yield f"pw.x knows no namelist &{name.upper()}{nearest(name, _NAMELISTS)}", "error"
+    for name in sorted(user.namelists.keys() - set(NAMELISTS)):
+        yield f"pw.x knows no namelist &{name.upper()}{nearest(name, NAMELISTS)}", "error"
     for name in ("system", "electrons"):
         if name not in user.namelists:
             yield f"&{name.upper()} is missing", "error"

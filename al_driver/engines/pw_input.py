@@ -14,6 +14,10 @@ from ase.data import atomic_numbers
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest_file
 
+NAMELISTS = ("control", "system", "electrons", "ions", "cell", "fcp", "rism")
+"""In the order in which pw.x reads them."""
+Namelists = dict[str, dict[str, str]]
+"""By name and key in lower case."""
 CARDS = (
     "ATOMIC_SPECIES", "ATOMIC_POSITIONS", "K_POINTS", "ADDITIONAL_K_POINTS", "CELL_PARAMETERS", "CONSTRAINTS",
     "OCCUPATIONS", "ATOMIC_VELOCITIES", "ATOMIC_FORCES", "SOLVENTS", "HUBBARD",
@@ -39,7 +43,7 @@ class Card:
 class PwInput:
     """What a user's input says."""
 
-    namelists: dict[str, dict[str, str]]
+    namelists: Namelists
     """By name and key in lower case; an index stays with its key: ``hubbard_u(1)``."""
     cards: dict[str, Card]
     """By name in capitals."""
@@ -75,7 +79,7 @@ def parse_pw_input(text: str, path: Path) -> PwInput:
     """Read the text of an input; ``path`` is for errors."""
     text = _QUOTED_OR_COMMENT.sub(lambda found: "" if found[0].startswith("!") else found[0], text)
     masked = _QUOTED_OR_COMMENT.sub(lambda found: "_" * len(found[0]), text)  # so that no quote looks like syntax
-    namelists: dict[str, dict[str, str]] = {}
+    namelists: Namelists = {}
     end = 0
     for found in _NAMELIST.finditer(masked):
         _check_blank(text[end : found.start()], path)
@@ -86,7 +90,7 @@ def parse_pw_input(text: str, path: Path) -> PwInput:
     return PwInput(namelists, cards)
 
 
-def format_namelists(namelists: dict[str, dict[str, str]]) -> str:
+def format_namelists(namelists: Namelists) -> str:
     """Return namelists as ``pw.x`` reads them."""
     blocks = (
         f"&{name.upper()}\n{''.join(f'  {key} = {value}{chr(10)}' for key, value in keys.items())}/\n"

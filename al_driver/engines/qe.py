@@ -1,7 +1,7 @@
-"""Reference calculations with Quantum ESPRESSO's ``pw.x``: energy, forces and virial of one SCF. eV, eV/Å, eV.
+"""Reference calculations with Quantum ESPRESSO's ``pw.x``: one SCF, a relaxation, or dynamics. eV, eV/Å, eV.
 
-The user's own input is the base; only what belongs to one structure or to where files lie is set by the driver. The
-frame of a label is read back from the input, in full precision, and compared with what ``pw.x`` printed of it.
+The user's own input is the base; only what belongs to one structure, to where files lie, or to the calculation that is
+asked for is set by the driver.
 """
 
 import re
@@ -15,13 +15,21 @@ from ase.data import atomic_masses, atomic_numbers
 from pydantic import Field, model_validator
 
 from al_driver.data.frames import Label
-from al_driver.data.gate import GateLimits, check_same_frame
-from al_driver.data.pw_output import is_done, make_atoms, read_pw_output
-from al_driver.data.pw_steps import PwStep
-from al_driver.engines.base import Calculation, Engine
+from al_driver.data.pw_output import is_done
+from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.pw_check import check_cards, check_k_points, check_namelists, check_pseudopotential
-from al_driver.engines.pw_input import PwInput, format_namelists, parse_pw_input, quote, read_pw_input, renumber_types
+from al_driver.engines.pw_input import (
+    NAMELISTS,
+    Namelists,
+    PwInput,
+    format_namelists,
+    quote,
+    read_pw_input,
+    renumber_types,
+)
+from al_driver.engines.pw_motion import WORDS, Motion, make_dynamics, make_relaxation
+from al_driver.engines.pw_result import read_relaxed, read_scf, read_trajectory
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath
 from al_driver.schema.elements import Element
@@ -41,7 +49,7 @@ _CONTROL = {
 }
 _ELECTRONS = {"scf_must_converge": ".true."}  # without it pw.x calls an unconverged SCF converged
 _OF_ONE_CELL = re.compile(r"celldm\(\d\)|a|b|c|cosab|cosac|cosbc|space_group|uniqueb|origin_choice|rhombohedral")
-_UNUSED_NAMELISTS = frozenset({"ions", "cell"})  # of relaxation and MD
+_OF_MOTION = frozenset({"ions", "cell"})  # namelists that an SCF does not read
 
 
 class QuantumEspresso(Engine):
@@ -58,6 +66,7 @@ class QuantumEspresso(Engine):
     kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     """The same Monkhorst-Pack grid, without a shift, for every structure."""
 
+    can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "pw.x"
     output_name: ClassVar[str] = "pw.out"
     scratch: ClassVar[tuple[str, ...]] = (f"{_PREFIX}.*",)
@@ -79,39 +88,40 @@ class QuantumEspresso(Engine):
         ConfigError
             If the frame has an element without a pseudopotential, or no cell; pw.x is always periodic.
         """
-        symbols = atoms.get_chemical_symbols()
-        missing = sorted(set(symbols) - set(self.pseudopotentials))
-        if missing:
-            raise ConfigError(self._no_pseudopotential(missing[0]))
-        if atoms.cell.rank < 3:
-            raise ConfigError("a structure for pw.x has no cell; put a molecule into a box, with vacuum around it.")
+        self._write(atoms, directory, read_pw_input(self.input), Motion())
+
+    def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
+        """Write ``pw.in`` of a relaxation.
+
+        Raises
+        ------
+        ConfigError
+            As `write_inputs`; or if a cell is to be relaxed that is not periodic in three directions.
+        """
         user = read_pw_input(self.input)
-        species = [symbol for symbol in self.pseudopotentials if symbol in symbols]
-        folder = self._pseudo_dir()
-        cards = {
-            "ATOMIC_SPECIES": [
-                f"{symbol} {atomic_masses[atomic_numbers[symbol]]:.4f} "
-                + quote(str(self.pseudopotentials[symbol].relative_to(folder)))
-                for symbol in species
-            ],
-            "CELL_PARAMETERS angstrom": [_row(vector) for vector in atoms.cell.array],
-            "ATOMIC_POSITIONS angstrom": [
-                f"{symbol} {_row(position)}" for symbol, position in zip(symbols, atoms.positions, strict=True)
-            ],
-        }
-        k_points = self._k_points(atoms, user)
-        blocks = [f"{name}\n" + "".join(f"{line}\n" for line in lines) for name, lines in cards.items()]
-        periodic = " ".join("FT"[int(direction)] for direction in atoms.pbc)
-        text = format_namelists(self._namelists(user, atoms, species)) + "".join(blocks) + k_points
-        (directory / _INPUT).write_text(f"! periodic: {periodic}\n{text}", encoding="utf-8")
+        self._write(atoms, directory, user, make_relaxation(user, atoms, relaxation))
+
+    def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
+        """Write ``pw.in`` of molecular dynamics.
+
+        Raises
+        ------
+        ConfigError
+            As `write_inputs`; or if there is one atom only.
+        """
+        self._write(atoms, directory, read_pw_input(self.input), make_dynamics(atoms, dynamics))
 
     def is_complete(self, directory: Path) -> bool:
         return is_done(directory / self.output_name)
 
     def read_label(self, directory: Path) -> Label:
-        atoms = _read_frame(directory)
-        step = read_pw_output(directory / self.output_name)
-        return _make_label(atoms, step, directory)
+        return read_scf(directory / _INPUT, directory / self.output_name)
+
+    def read_relaxation(self, directory: Path, relaxation: Relaxation) -> Label:
+        return read_relaxed(directory / _INPUT, directory / self.output_name, relaxation)
+
+    def read_dynamics(self, directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
+        return read_trajectory(directory / _INPUT, directory / self.output_name, dynamics)
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
         for symbol in type_map:
@@ -132,12 +142,13 @@ class QuantumEspresso(Engine):
         ):
             yield Problem(f"{self.input}: {message}", key="input", severity=severity)
 
-    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:  # noqa: ARG002
+    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:
         try:
             user = read_pw_input(self.input)
         except (ConfigError, OSError):
             user = PwInput({}, {})
-        fixed = {("control", key): value for key, value in _CONTROL.items()}
+        is_label = calculation == "label"
+        fixed = {("control", key): value for key, value in _CONTROL.items() if is_label or key != "calculation"}
         fixed |= {("electrons", key): value for key, value in _ELECTRONS.items()} | {("system", "ibrav"): "0"}
         lines = [
             f"{namelist.upper()}: {key} = {value}{_instead(user.namelists.get(namelist, {}).get(key), value)}"
@@ -147,8 +158,9 @@ class QuantumEspresso(Engine):
         removed = sorted(key for key in user.namelists.get("system", {}) if _OF_ONE_CELL.fullmatch(key))
         per_cell = f"; {', '.join(removed)} removed" if removed else ""
         lines.append(f"SYSTEM: nat and ntyp, from each structure{per_cell}")
-        unused = [f"&{name.upper()}" for name in user.namelists if name in _UNUSED_NAMELISTS]
-        if unused:
+        lines += WORDS[calculation]
+        unused = [f"&{name.upper()}" for name in user.namelists if name in _OF_MOTION]
+        if unused and is_label:
             lines.append(f"{' and '.join(unused)} removed: they are not of an SCF")
         grid = "" if "K_POINTS" in user.cards else " and K_POINTS"
         lines.append(f"ATOMIC_SPECIES, CELL_PARAMETERS, ATOMIC_POSITIONS{grid}, from each structure and your keys")
@@ -163,15 +175,47 @@ class QuantumEspresso(Engine):
         paths = list(self.pseudopotentials.values())
         return next(folder for folder in paths[0].parents if all(path.is_relative_to(folder) for path in paths))
 
-    def _namelists(self, user: PwInput, atoms: Atoms, species: Sequence[str]) -> dict[str, dict[str, str]]:
-        namelists = {name: dict(keys) for name, keys in user.namelists.items() if name not in _UNUSED_NAMELISTS}
-        namelists = {"control": {}, "system": {}, "electrons": {}} | namelists
+    def _write(self, atoms: Atoms, directory: Path, user: PwInput, motion: Motion) -> None:
+        symbols = atoms.get_chemical_symbols()
+        missing = sorted(set(symbols) - set(self.pseudopotentials))
+        if missing:
+            raise ConfigError(self._no_pseudopotential(missing[0]))
+        if atoms.cell.rank < 3:
+            raise ConfigError("a structure for pw.x has no cell; put a molecule into a box, with vacuum around it.")
+        species = [symbol for symbol in self.pseudopotentials if symbol in symbols]
+        folder = self._pseudo_dir()
+        cards = {
+            "ATOMIC_SPECIES": [
+                f"{symbol} {atomic_masses[atomic_numbers[symbol]]:.4f} "
+                + quote(str(self.pseudopotentials[symbol].relative_to(folder)))
+                for symbol in species
+            ],
+            "CELL_PARAMETERS angstrom": [_row(vector) for vector in atoms.cell.array],
+            "ATOMIC_POSITIONS angstrom": [
+                f"{symbol} {_row(position)}" for symbol, position in zip(symbols, atoms.positions, strict=True)
+            ],
+            **motion.cards,
+        }
+        k_points = self._k_points(atoms, user)
+        blocks = [f"{name}\n" + "".join(f"{line}\n" for line in lines) for name, lines in cards.items()]
+        periodic = " ".join("FT"[int(direction)] for direction in atoms.pbc)
+        text = format_namelists(self._namelists(user, atoms, species, motion)) + "".join(blocks) + k_points
+        (directory / _INPUT).write_text(f"! periodic: {periodic}\n{text}", encoding="utf-8")
+
+    def _namelists(self, user: PwInput, atoms: Atoms, species: Sequence[str], motion: Motion) -> Namelists:
+        kept = [name for name in user.namelists if name not in _OF_MOTION or name in motion.keys]
+        names = {"control", "system", "electrons", *motion.keys, *kept}
+        order = dict.fromkeys([*NAMELISTS, *kept])  # pw.x reads them in this one
+        namelists = {name: dict(user.namelists.get(name, {})) for name in order if name in names}
         tstress = ".true." if atoms.pbc.all() else ".false."
         namelists["control"] |= {**_CONTROL, "tstress": tstress, "pseudo_dir": quote(str(self._pseudo_dir()))}
         system = {key: value for key, value in namelists["system"].items() if not _OF_ONE_CELL.fullmatch(key)}
         structure = {"ibrav": "0", "nat": str(len(atoms)), "ntyp": str(len(species))}
         namelists["system"] = renumber_types(system, user.types, species) | structure
         namelists["electrons"] |= _ELECTRONS
+        for name, keys in motion.keys.items():
+            namelists[name] = {key: value for key, value in namelists[name].items() if key not in motion.removed}
+            namelists[name] |= keys
         return namelists
 
     def _k_points(self, atoms: Atoms, user: PwInput) -> str:
@@ -190,36 +234,5 @@ def _instead(old: str | None, new: str) -> str:
     return f", in place of {old}" if old is not None and old.strip("'\"").lower() != new.strip("'\"") else ""
 
 
-def _make_label(atoms: Atoms, step: PwStep, where: Path) -> Label:
-    """Return the label of a frame from the converged step that calculated it, after a look at what was printed of it.
-
-    Raises
-    ------
-    EngineError
-        ``species_mismatch``, ``cell_changed`` or ``positions_changed`` where that is another frame.
-    """
-    if step.symbols:  # some versions print them otherwise
-        sent = atoms.copy()
-        sent.pbc = True
-        check_same_frame(sent, make_atoms(step, where), where, GateLimits())
-    virial = step.pressure * atoms.get_volume() if step.pressure is not None and atoms.pbc.all() else None
-    info = {"program": "pw.x", "version": step.version}
-    return Label(atoms, float(step.energy or np.nan), np.asarray(step.forces), virial, info)
-
-
 def _row(vector: "np.ndarray") -> str:
     return " ".join(f"{number:.17g}" for number in vector)
-
-
-def _read_frame(directory: Path) -> Atoms:
-    """Read back the frame that was sent."""
-    path = directory / _INPUT
-    if not path.is_file():
-        raise EngineError("no_output", directory, f"there is no {_INPUT}")
-    text = path.read_text(encoding="utf-8")
-    cards = parse_pw_input(text, path).cards
-    periodic = [word == "T" for word in text.splitlines()[0].split()[-3:]]
-    atoms = [line.split() for line in cards["ATOMIC_POSITIONS"].lines]
-    cell = [[float(word) for word in line.split()] for line in cards["CELL_PARAMETERS"].lines]
-    positions = [[float(word) for word in row[1:4]] for row in atoms]
-    return Atoms([row[0] for row in atoms], positions=positions, cell=cell, pbc=periodic)

@@ -51,6 +51,8 @@ def write_systems(
 ) -> list[tuple[str, int]]:
     """Write labelled frames into a folder of no systems; return the system and the index in it of each frame.
 
+    Bare structures may be written too, but not together with labelled frames.
+
     With ``mixed``, frames of one size share a system ``mixed_<number of atoms>`` in the format deepmd/npy/mixed, where
     each has species of its own. It is all or none: ``dp`` refuses to train on both kinds of system at once.
     """
@@ -67,7 +69,8 @@ def write_systems(
         if mixed:
             _write_mixed(directory / name, group, type_map)
         else:
-            system = dpdata.LabeledSystem(data=_dpdata_arrays(group, type_map))
+            arrays = _dpdata_arrays(group, type_map)
+            system = (dpdata.LabeledSystem if "energies" in arrays else dpdata.System)(data=arrays)
             system.to("deepmd/npy", directory / name, set_size=len(group))
     return places
 
@@ -153,7 +156,7 @@ def _kind(atoms: Atoms) -> str:
     """Return the ending of a system's name: what kind of cell and label its frames have."""
     if not atoms.pbc.any():
         return "_nopbc"
-    return "" if "virial" in atoms.info else "_novirial"
+    return "_novirial" if "energy" in atoms.info and "virial" not in atoms.info else ""
 
 
 def _write_mixed(directory: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> None:
@@ -186,9 +189,10 @@ def _dpdata_arrays(frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str
         "orig": np.zeros(3),
         "cells": np.array([atoms.cell.array for atoms in frames]),
         "coords": np.array([atoms.positions for atoms in frames]),
-        "energies": np.array([atoms.info["energy"] for atoms in frames]),
-        "forces": np.array([atoms.arrays["forces"] for atoms in frames]),
     }
+    if "energy" in frames[0].info:
+        data["energies"] = np.array([atoms.info["energy"] for atoms in frames])
+        data["forces"] = np.array([atoms.arrays["forces"] for atoms in frames])
     if frames[0].pbc.any():
         if "virial" in frames[0].info:
             data["virials"] = np.array([atoms.info["virial"] for atoms in frames])

@@ -3,6 +3,7 @@
 By default such a test is skipped and counted; with ``AL_REQUIRE=all`` (in CI) it fails instead.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -14,7 +15,13 @@ VENV_BIN = Path(sys.executable).parent
 
 
 def find_program(name: str) -> str | None:
-    """Find a program on the PATH or beside the interpreter, as the driver does; an absolute path is any file."""
+    """Find a program on the PATH or beside the interpreter, as the driver does.
+
+    An absolute path is any file, and ``module:NAME`` a Python package, which is not imported.
+    """
+    if name.startswith("module:"):
+        spec = importlib.util.find_spec(name.removeprefix("module:"))
+        return None if spec is None else spec.origin
     if Path(name).is_absolute():
         return name if Path(name).is_file() else None
     return shutil.which(name) or shutil.which(name, path=str(VENV_BIN))

@@ -17,7 +17,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Mapping
@@ -25,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 _UNCONVERGED = re.compile(
-    r"SCFError|(?:not|n['’]t|fail\w*|without|un|no)\W*(?:\w+\W+){0,3}?\w*converge|converge\w*\W+(?:\w+\W+){0,3}?(?:not|fail)"
-    r"|ConvergenceError",
+    r"SCFError|ConvergenceError|(?:\b(?:not|no|without|unable|fail\w*)|n['’]t)\W+(?:\w+\W+){0,3}?converge"
+    r"|\b(?:un|non)-?converge|convergence\W+(?:\w+\W+){0,3}?(?:not|fail)",
     re.IGNORECASE,
 )
 _OWN_FILES = ("calculation.json", "result.jsonl", "output")
@@ -247,11 +246,10 @@ def run_dynamics(
 
 def explain(error: Exception) -> Failure:
     """Return the reason that an error of a calculator stands for, with its words."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    printed = getattr(error, "stderr", None)  # of a program that the calculator ran
+    text = " ".join(f"{type(error).__name__}: {error} {printed if isinstance(printed, str) else ''}".split())
     reason = "scf_unconverged" if _UNCONVERGED.search(text) else "engine_error"
-    printed = getattr(error, "stderr", None) if isinstance(error, subprocess.CalledProcessError) else None
-    detail = f"{text} {printed}" if isinstance(printed, str) else text
-    return Failure(reason, detail if len(detail) <= _LONGEST_DETAIL else f"{detail[: _LONGEST_DETAIL - 1]}…")
+    return Failure(reason, text if len(text) <= _LONGEST_DETAIL else f"{text[: _LONGEST_DETAIL - 1]}…")
 
 
 def find_version(spec: Mapping[str, Any]) -> dict[str, str]:

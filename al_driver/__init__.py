@@ -13,6 +13,7 @@ _WHERE = {
     "init_bulk": "workflow.verbs",
     "check": "workflow.verbs",
     "status": "workflow.status",
+    "convert": "workflow.convert",
     "gather": "workflow.gather",
     "RunParams": "schema.run",
     "InitBulkParams": "schema.init_bulk",

@@ -114,6 +114,43 @@ def status(
 
 
 @app.command()
+def convert(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files, patterns, or folders to search.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where to write; OUT must not exist yet.")],
+    format: Annotated[
+        str | None, typer.Option("--from", metavar="FMT", help="Format of the inputs, where it is not recognised.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="FORMAT", help="deepmd/npy, or extxyz.")] = None,
+    every: Annotated[int, typer.Option(metavar="N", help="Take each N-th step of each file.")] = 1,
+    valid: Annotated[
+        float, typer.Option(metavar="FRACTION", help="Hold this share back, of a trajectory as a block.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the draw of single frames for --valid.")] = 0,
+    type_map: Annotated[
+        list[str] | None,
+        typer.Option("--type-map", metavar="Si,O", help="Order of the elements; alphabetical when left out."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Files read side by side.")] = None,
+) -> None:
+    """Convert OUTCAR, vasprun.xml, pw.x, CP2K, MOVEMENT, extxyz, LAMMPS dumps and deepmd sets to training data."""
+    from al_driver.errors import ConfigError
+    from al_driver.live import file_bar, log_to, print_conversion
+    from al_driver.workflow.convert import convert as convert_files
+
+    console = _console()
+    log_to(console)
+    elements = [name for part in type_map or [] for name in part.replace(",", " ").split()]
+    with file_bar(console) as progress:
+        result = convert_files(
+            inputs, out, format=format, to=to, every=every, valid=valid, seed=seed, type_map=elements,
+            workers=workers, progress=progress,
+        )  # fmt: skip
+    print_conversion(result, console)
+    if result.refused:
+        raise ConfigError(result.refused)
+
+
+@app.command()
 def gather(
     directories: Annotated[
         list[Path], typer.Argument(metavar="DIR", help="Work folders, or folders that hold some at any depth.")

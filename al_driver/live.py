@@ -1,6 +1,9 @@
 """What a person sees in a terminal: log lines, a live bar for the step that runs, and the table of `al status`."""
 
+import contextlib
 import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,8 +22,10 @@ from rich.text import Text
 if TYPE_CHECKING:  # `al status` needs neither
     from al_driver.jobs.batch import Progress as TaskProgress
     from al_driver.workflow.check import Report
+    from al_driver.workflow.convert import Conversion
 
 MOST_LINES = 60  # of each rendered input
+MOST_FILES = 40  # that are listed whole; of more only those with something to tell
 
 
 class LiveDisplay:
@@ -138,3 +143,41 @@ def print_report(report: "Report", console: Console) -> None:
         console.print(f"warning: {problem}", markup=False, highlight=False)
     report.raise_errors()
     console.print("ok" + (f", {len(warnings)} warnings" if warnings else ""))
+
+
+@contextlib.contextmanager
+def file_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Draw how many files are read, in a terminal."""
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("files", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_conversion(result: "Conversion", console: Console) -> None:
+    """Print what `al convert` read, left out, and wrote."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    for loaded in result.files:
+        if len(result.files) > MOST_FILES and not loaded.left_out:
+            continue
+        reasons = Counter(reason for reason, _ in loaded.left_out)
+        told = ", ".join(f"{count} left out: {reason}" for reason, count in reasons.items())
+        first = f" ({loaded.left_out[0][1]})" if told else ""
+        what = f"{len(loaded.frames)} frames" + (f", {told}{first}" if told else "")
+        say(f"{loaded.source.path}  {loaded.source.format}  {what}")
+    for path, reason in result.aside:
+        say(f"{path}  not used: {reason}")
+    n_frames = sum(len(loaded.frames) for loaded in result.files)
+    total = f"{len(result.files)} files, {n_frames} frames"
+    total += "".join(f", {count} left out: {reason}" for reason, count in result.left_out.items())
+    say(total + (f", {result.gap} between training and validation" if result.gap else ""))
+    for name, count in result.written.items():
+        say(f"{result.out / name if result.out.is_dir() else result.out}  {count} frames")
+    say(f"elements in order: {' '.join(result.type_map)}")
+    if n_frames and not any(loaded.is_labelled for loaded in result.files):
+        say("structures without energies: good to start from, not to train on")

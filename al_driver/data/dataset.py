@@ -61,7 +61,7 @@ def write_systems(
     groups: dict[str, list[Atoms]] = {}
     places = []
     for atoms in (stored_frame(frame, type_map) for frame in frames):
-        name = (f"mixed_{len(atoms)}" if mixed else _formula(atoms, type_map)) + _kind(atoms)
+        name = (f"mixed_{len(atoms)}" if mixed else formula_name(atoms, type_map)) + _kind(atoms)
         group = groups.setdefault(name, [])
         places.append((name, len(group)))
         group.append(atoms)
@@ -147,7 +147,8 @@ def read_system(system: Path) -> Iterator[Atoms]:
             yield atoms
 
 
-def _formula(atoms: Atoms, type_map: Sequence[str]) -> str:
+def formula_name(atoms: Atoms, type_map: Sequence[str]) -> str:
+    """Return a system's name, e.g. ``H4O2``: elements in the order of the type map, each with its count."""
     symbols = atoms.get_chemical_symbols()
     return "".join(f"{symbol}{symbols.count(symbol)}" for symbol in type_map if symbol in symbols)
 

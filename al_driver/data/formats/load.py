@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -15,10 +16,11 @@ from al_driver.errors import ConfigError, EngineError, Problem, Reason
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a folder that is one deepmd system, and its format."""
+    """A file, or a folder that is one deepmd system, and its format; found in a folder, or named by the user."""
 
     path: Path
     format: str
+    is_named: bool = True
 
 
 @dataclass
@@ -62,13 +64,13 @@ def find_sources(path: Path, format: str | None) -> list[Source]:
     """
     if format is None:
         if path.is_dir():
-            return [Source(*found) for found in find_recognised(path)]
+            return [Source(*found, is_named=False) for found in find_recognised(path)]
         name = recognise(path)
         return [Source(path, name)] if name else []
     name = full_name(format)
     if path.is_dir() and (name in READERS or name == DUMP):
         alike = {NPY, MIXED} if name in {NPY, MIXED} else {name}
-        return [Source(*found) for found in find_recognised(path) if found[1] in alike]
+        return [Source(*found, is_named=False) for found in find_recognised(path) if found[1] in alike]
     return [Source(path, name)]
 
 
@@ -83,8 +85,7 @@ def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) ->
             if isinstance(step, EngineError):
                 loaded.left_out.append((step.reason, step.detail))
                 continue
-            info = {"source": str(source.path), "step": index + 1}
-            frame = _frame_of(step, info)
+            frame = _frame_of(step, {"source": str(source.path), "step": index + 1})
             bad = _what_is_not_finite(frame)
             if bad:
                 loaded.left_out.append(("not_finite", f"step {index + 1}: {bad}"))
@@ -98,7 +99,7 @@ def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) ->
     return loaded
 
 
-def _frame_of(step: Label | Atoms, info: dict[str, str | int]) -> Atoms:
+def _frame_of(step: Label | Atoms, info: dict[str, Any]) -> Atoms:
     if isinstance(step, Label):
         return labelled_frame(step, {**info, **step.info})
     frame: Atoms = step.copy()
@@ -116,7 +117,7 @@ def _what_is_not_finite(frame: Atoms) -> str:
 def _check(loaded: Loaded, type_map: Sequence[str]) -> str:
     """Say why the frames of a source cannot be used."""
     if not loaded.n_steps:
-        return f"holds no frame, read as {loaded.source.format}"
+        return f"holds no labelled frame, read as {loaded.source.format}"
     if len({"energy" in atoms.info for atoms in loaded.frames}) > 1:
         return "has frames with and frames without a label; part them"
     for atoms, moment in zip(loaded.frames, loaded.moments, strict=True):

@@ -17,6 +17,7 @@ _MARKS = (
     ("qe/pw", (b"Program PWSCF",)),
     ("cp2k/output", (b"CP2K|", b"PROGRAM STARTED AT")),
 )
+_EXTXYZ_MARKS = (b"Properties=", b"Lattice=")
 NPY, MIXED, RAW = "deepmd/npy", "deepmd/npy/mixed", "deepmd/raw"
 
 
@@ -35,7 +36,7 @@ def recognise(path: Path) -> str | None:
 
 
 def find_recognised(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield, sorted, every file and deepmd system below a folder whose format is recognised."""
+    """Yield, sorted, every file and deepmd system below a folder whose format is recognised; no hidden ones."""
     format = _system_format(folder)
     if format is not None:
         yield folder, format
@@ -45,8 +46,13 @@ def find_recognised(folder: Path) -> Iterator[tuple[Path, str]]:
             continue
         if path.is_dir():
             yield from find_recognised(path)
-        elif path.is_file() and (found := recognise(path)) is not None:
+        elif path.is_file() and (found := recognise(path)) is not None and not _is_plain_xyz(path, found):
             yield path, found
+
+
+def _is_plain_xyz(path: Path, format: str) -> bool:
+    """Say whether a file has an xyz table without cell and columns: CP2K's forces and velocities look so too."""
+    return format == "extxyz" and not any(mark in _read_head(path).split(b"\n", 2)[1] for mark in _EXTXYZ_MARKS)
 
 
 def _system_format(folder: Path) -> str | None:
@@ -69,4 +75,4 @@ def _is_extxyz(path: Path, head: bytes) -> bool:
     if len(lines) < 2 or not lines[0].strip().isdigit():
         return False
     name = path.with_suffix("") if path.suffix in COMPRESSED else path
-    return name.suffix in {".extxyz", ".xyz"} or b"Properties=" in lines[1] or b"Lattice=" in lines[1]
+    return name.suffix in {".extxyz", ".xyz"} or any(mark in lines[1] for mark in _EXTXYZ_MARKS)

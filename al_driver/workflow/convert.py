@@ -1,0 +1,244 @@
+"""``al convert``: output files of programs, in any number and format, to one dataset. eV, eV/Å.
+
+Files are read side by side, and their frames written in the order of the files. What cannot be learned from is left
+out, and told; a file that cannot be read is refused with its reason, and the others are converted. All frames are in
+memory at once: as much as the dataset takes on the disk.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from al_driver.data.dataset import formula_name, write_systems
+from al_driver.data.formats.load import Loaded, Source, find_sources, refused
+from al_driver.data.frames import write_frames
+from al_driver.data.sources import find_paths
+from al_driver.errors import ConfigError, Problem
+from al_driver.schema.suggest import nearest
+from al_driver.workflow.convert_files import load_sources
+from al_driver.workflow.split import split_frames
+
+NPY, EXTXYZ = "deepmd/npy", "extxyz"
+EXTXYZ_FILE = "frames.extxyz"
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Conversion:
+    """What `convert` wrote, and what it did not.
+
+    Attributes
+    ----------
+    written
+        Frames by folder below ``out`` (``H4O2``, ``train/H4O2``); by file name where ``out`` is one file.
+    files
+        What each source holds, in the order of the input.
+    aside
+        Files that are not needed, with the reason: an OUTCAR and a vasprun.xml tell of the same run.
+    gap
+        Frames between training and validation blocks, on neither side.
+    refused
+        Files that were not converted, with the reason.
+    """
+
+    out: Path
+    type_map: list[str] = field(default_factory=list)
+    written: dict[str, int] = field(default_factory=dict)
+    files: list[Loaded] = field(default_factory=list)
+    aside: list[tuple[Path, str]] = field(default_factory=list)
+    gap: int = 0
+    refused: list[Problem] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """Frames left out, by reason."""
+        return Counter(reason for loaded in self.files for reason, _ in loaded.left_out)
+
+
+def convert(
+    inputs: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    *,
+    format: str | None = None,
+    to: str | None = None,
+    every: int = 1,
+    valid: float = 0.0,
+    seed: int = 0,
+    type_map: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert files to ``out/<formula>/``, or to ``out/train/<formula>/`` and ``out/valid/<formula>/``.
+
+    Parameters
+    ----------
+    inputs
+        Files, patterns, or folders, which are searched for files whose format is recognised.
+    format
+        Of all inputs, where it is not to be recognised: a name of `data.formats.registry` or of dpdata.
+    to
+        "deepmd/npy" or "extxyz" (``out/<formula>/frames.extxyz``, or one file if ``out`` ends in ``.extxyz``); by the
+        ending of ``out`` when None.
+    every
+        Take each n-th step of each file, beginning with the first.
+    valid
+        Share of frames held back: of each trajectory a block at its end, behind a gap; single frames by drawing.
+    type_map
+        Elements in the order of the dataset's types, and of a LAMMPS dump's; in alphabetical order when empty.
+    workers
+        Files read side by side; as many as there are processors when None.
+    progress
+        Called with the number of files read and their count.
+
+    Raises
+    ------
+    ConfigError
+        If an input is missing, nothing can be converted, or ``out`` exists already.
+    """
+    out = Path(out).expanduser()
+    to = _checked_options(out, to, every, valid)
+    paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    result = Conversion(out)
+    sources = _collect(paths, format, result)
+    result.files = load_sources(sources, type_map, every, workers, progress)
+    result.refused += [refused(loaded) for loaded in result.files if loaded.problem]
+    result.files = _without_twins([loaded for loaded in result.files if not loaded.problem], result)
+    _part_unlabelled(result)
+    frames = [atoms for loaded in result.files for atoms in loaded.frames]
+    if not frames:
+        raise ConfigError(result.refused or _nothing_left(result))
+    found = {symbol for atoms in frames for symbol in set(atoms.get_chemical_symbols())}
+    result.type_map = list(type_map) or sorted(found)
+    _write(frames, _split(result, valid, seed) if valid else None, to, result)
+    return result
+
+
+def _checked_options(out: Path, to: str | None, every: int, valid: float) -> str:
+    """Return the format to write."""
+    is_file = out.suffix in {".extxyz", ".xyz"}
+    to = to or (EXTXYZ if is_file else NPY)
+    if to not in (NPY, EXTXYZ):
+        raise ConfigError(f"--to {to}: can write {NPY} and {EXTXYZ}{nearest(to, [NPY, EXTXYZ])}")
+    if every < 1:
+        raise ConfigError(f"--every {every}: expected 1 or more")
+    if not 0 <= valid < 1:
+        raise ConfigError(f"--valid {valid:g}: expected a share from 0 to below 1")
+    if is_file and (valid or to == NPY):
+        raise ConfigError(f"-o {out} is one extxyz file; {'--valid' if valid else to} needs a folder")
+    if out.is_symlink() or (out.exists() and (out.is_file() or any(out.iterdir()))):
+        raise ConfigError(f"-o {out} exists already, and is not overwritten.\n  Move it away, or name another.")
+    return to
+
+
+def _collect(inputs: Sequence[Path | str], format: str | None, result: Conversion) -> list[Source]:
+    """Return what is to be read, each file once; refuse files that nobody recognises."""
+    if not inputs:
+        raise ConfigError("no input; expected files, folders or patterns")
+    sources: dict[Path, Source] = {}
+    for path in (path for given in inputs for path in find_paths(Path(given).expanduser())):
+        found = find_sources(path, format)
+        if not found:
+            what = f"holds no file in the format {format}" if format else "holds no file in a format that is recognised"
+            message = what if path.is_dir() else "is in no format that is recognised"
+            result.refused.append(Problem(f"{message}; say by --from what it is", file=path))
+        for source in found:
+            sources.setdefault(source.path.resolve(), source)
+    if not sources:
+        raise ConfigError(result.refused)
+    return list(sources.values())
+
+
+def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
+    """Leave aside one of an OUTCAR and a vasprun.xml in one folder that tell of the same run: the one with less."""
+    dropped: set[int] = set()
+    outcars = [loaded for loaded in files if loaded.source.format == "vasp/outcar"]
+    xmls = [loaded for loaded in files if loaded.source.format == "vasp/xml"]
+    for outcar in outcars:
+        for xml in xmls:
+            if outcar.source.path.parent == xml.source.path.parent and _is_same_run(outcar, xml):
+                less, more = (xml, outcar) if len(xml.frames) < len(outcar.frames) else (outcar, xml)
+                dropped.add(id(less))
+                result.aside.append((less.source.path, f"the same run as {more.source.path.name}, counted once"))
+    return [loaded for loaded in files if id(loaded) not in dropped]
+
+
+def _is_same_run(one: Loaded, other: Loaded) -> bool:
+    """Say whether the steps that two files share have equal species and energies; OUTCAR prints eight decimals."""
+    frames = dict(zip(one.moments, one.frames, strict=True))
+    shared = [(frames[m], atoms) for m, atoms in zip(other.moments, other.frames, strict=True) if m in frames]
+    return bool(shared) and all(
+        np.array_equal(a.numbers, b.numbers) and abs(a.info["energy"] - b.info["energy"]) < 1e-6 for a, b in shared
+    )
+
+
+def _part_unlabelled(result: Conversion) -> None:
+    """Keep bare structures out of a set with labels; those that were only found in a folder are no error."""
+    if not any(loaded.is_labelled for loaded in result.files):
+        return
+    for loaded in [loaded for loaded in result.files if loaded.frames and not loaded.is_labelled]:
+        result.files.remove(loaded)
+        loaded.problem = "holds structures without energies, and other inputs hold labels; convert it by itself"
+        if loaded.source.is_named:
+            result.refused.append(refused(loaded))
+        else:
+            result.aside.append((loaded.source.path, "structures without energies"))
+
+
+def _nothing_left(result: Conversion) -> Problem:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in result.left_out.items())
+    first = next((detail for loaded in result.files for _, detail in loaded.left_out), "")
+    n_steps, path = sum(loaded.n_steps for loaded in result.files), result.files[0].source.path
+    return Problem(f"nothing to convert: all of {n_steps} steps are left out ({reasons})\n  first {first}", file=path)
+
+
+def _split(result: Conversion, valid: float, seed: int) -> dict[str, list[int]]:
+    infos = [
+        {"entry": 0, "file": file, "moment": moment}
+        for file, loaded in enumerate(result.files)
+        for moment in loaded.moments
+    ]
+    try:
+        split = split_frames(infos, valid, seed)
+    except ConfigError as error:
+        raise ConfigError(f"--valid {error.problems[0].message}") from error
+    result.gap = len(split.left_out)
+    return {"train": split.train, "valid": split.valid}
+
+
+def _write(frames: Sequence[Atoms], parts: dict[str, list[int]] | None, to: str, result: Conversion) -> None:
+    """Write everything beside ``out``, then put it in its place."""
+    out = result.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix in {".extxyz", ".xyz"}:
+        write_frames(out, frames)
+        result.written = {out.name: len(frames)}
+        return
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted conversion
+    write = _write_npy if to == NPY else _write_extxyz
+    for part, indices in (parts or {"": list(range(len(frames)))}).items():
+        (temporary / part).mkdir(parents=True)
+        for name, count in write(temporary / part, [frames[index] for index in indices], result.type_map).items():
+            result.written[f"{part}/{name}".lstrip("/")] = count
+    if out.is_dir():
+        out.rmdir()  # it is empty
+    temporary.rename(out)
+
+
+def _write_npy(folder: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, int]:
+    return dict(Counter(name for name, _ in write_systems(folder, frames, type_map)))
+
+
+def _write_extxyz(folder: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, int]:
+    groups: dict[str, list[Atoms]] = {}
+    for atoms in frames:
+        groups.setdefault(formula_name(atoms, type_map), []).append(atoms)
+    for name, group in groups.items():
+        (folder / name).mkdir()
+        write_frames(folder / name / EXTXYZ_FILE, group)
+    return {name: len(group) for name, group in groups.items()}

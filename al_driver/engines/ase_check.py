@@ -47,7 +47,7 @@ def check_calculator(spec: Mapping[str, Any], launcher: Sequence[str], env: Mapp
 
 def _describe(finding: Mapping[str, Any], spec: Mapping[str, Any], python: str) -> Problem:
     """Put a finding of the program into words."""
-    name, missing, names = spec["calculator"], finding.get("missing"), finding.get("names", ())
+    name, missing, names = spec["calculator"], str(finding.get("missing") or ""), finding.get("names", ())
     if finding["kind"] == "argument":
         text = f"{name} does not take {missing!r}{nearest(missing, names, otherwise='it takes')}"
         return Problem(text, "arguments", severity="error" if finding["sure"] else "warning")

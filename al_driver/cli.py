@@ -101,16 +101,27 @@ def check(
 def status(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The run's folder.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    plots: Annotated[bool, typer.Option("--plots", help="Draw what is missing or out of date, too.")] = False,
 ) -> None:
     """Show where a run stands, while it runs or after."""
-    from al_driver.live import status_table
+    from al_driver.live import plot_lines, status_table
     from al_driver.workflow.status import status as read_status
 
-    state = read_status(directory)
+    state, report = read_status(directory), None
+    if plots:
+        from al_driver.workflow.plots import write_plots
+
+        report = write_plots(Path(state["folder"]))
+        state["plots"] = report.as_json()
     if as_json:
         sys.stdout.write(json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     else:
-        _console().print(status_table(state))
+        console = _console()
+        console.print(status_table(state))
+        for line in plot_lines(report) if report else ():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if report:
+        report.raise_errors()
 
 
 @app.command()

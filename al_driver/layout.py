@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+PLOTS_DIR = "plots"  # in an iteration's folder, in final/, and at the top of an init_bulk
+PLOTS_FILE = "plots.json"  # what each picture was drawn from
 STEP_FILE = "step.json"  # written last: the step is finished
 BEGUN_FILE = "begun.json"  # written first: what the step's folder is being made from
 JOBS_DIR = "jobs"  # what was submitted, and what became of it
@@ -16,6 +18,7 @@ SUMMARY_FILE = "summary.json"
 FRAMES_FILE = "frames.csv"
 SELECTED_FILE = "selected.extxyz"
 EVALUATION_FILE = "evaluation.json"
+EVALUATION_ARRAYS_FILE = "evaluation.npz"  # beside it: what a parity plot is drawn from
 MD_TASKS_FILE = "tasks.json"
 CALCULATION_KEYS_FILE = "keys.json"
 REUSED_FILE = "reused.json"  # in a calculation's folder: where it was found again

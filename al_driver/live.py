@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # `al status` needs neither
     from al_driver.jobs.batch import Progress as TaskProgress
     from al_driver.workflow.check import Report
     from al_driver.workflow.convert import Conversion
+    from al_driver.workflow.plots import PlotReport
 
 MOST_LINES = 60  # of each rendered input
 MOST_FILES = 40  # that are listed whole; of more only those with something to tell
@@ -122,6 +123,16 @@ def _caption(state: dict[str, Any]) -> str:
     elif state["kind"] == "run":
         where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
     return "\n".join((where, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
+
+
+def plot_lines(report: "PlotReport") -> Iterator[str]:
+    """Yield the lines of `al status --plots`: what was drawn, what was there already, and what cannot be drawn."""
+    yield from (f"drawn: {path}" for path in report.written)
+    if report.current:
+        folders = list(dict.fromkeys(str(path.parent) for path in report.current))
+        shown = ", ".join(folders[:4]) + (f" and {len(folders) - 4} more" if len(folders) > 4 else "")
+        yield f"up to date: {len(report.current)} pictures in {shown}"
+    yield from (f"not drawn: {line}" for line in report.nothing)
 
 
 def print_report(report: "Report", console: Console) -> None:

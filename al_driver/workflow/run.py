@@ -17,6 +17,7 @@ from al_driver.workflow.explore import explore_inputs, run_explore
 from al_driver.workflow.history import is_before
 from al_driver.workflow.initial import InitialData, prepare_data
 from al_driver.workflow.label import label_detail, label_inputs, run_label
+from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
@@ -42,6 +43,7 @@ class Loop:
     context: Context
     params: RunParams
     data: InitialData
+    plotter: Plotter
     labelled: list[Path] = field(default_factory=list)
     """deepmd/npy systems of the iterations so far."""
     n_labelled: int = 0
@@ -54,6 +56,7 @@ class Loop:
         explored = self._explore(iteration, stage, models, trained)
         queried = self._query(iteration, stage, explored)
         self._label(iteration, queried)
+        self.plotter.draw()
         return explored, queried
 
     def finish(self) -> None:
@@ -129,9 +132,11 @@ class Loop:
 def run_loop(context: Context, params: RunParams) -> Verdict:
     """Run every stage until it converges or its repeats are used up, then train the model to use."""
     data = prepare_data(context, params)
-    loop = Loop(context, params, data, after=(data.fingerprint,))
-    verdict = _run_stages(loop, params)
-    loop.finish()
+    with Plotter(context.folder.root) as plotter:
+        loop = Loop(context, params, data, plotter, after=(data.fingerprint,))
+        verdict = _run_stages(loop, params)
+        loop.finish()
+        plotter.finish()
     return verdict
 
 

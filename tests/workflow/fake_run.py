@@ -26,6 +26,7 @@ from al_driver.schema.run import RunParams
 from al_driver.workflow import verbs
 from al_driver.workflow.check import Report
 from al_driver.workflow.context import Context
+from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.step import Step
 
 LJ = {"engine": "lammps", "pair_style": "lj/cut 5.0", "pair_coeff": ["* * 0.4 2.3"], "elements": ["Si"]}
@@ -106,6 +107,7 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> Tasks:
     tasks = Tasks()
     monkeypatch.setattr(Context, "run_tasks", lambda *args, **kwargs: tasks(*args, **kwargs))
     monkeypatch.setattr(verbs, "check_run", lambda *_: Report())
+    monkeypatch.setattr(Plotter, "draw", lambda _: None)
     return tasks
 
 

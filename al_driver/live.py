@@ -179,11 +179,11 @@ def print_conversion(result: "Conversion", console: Console) -> None:
         reasons = Counter(reason for reason, _ in loaded.left_out)
         told = ", ".join(f"{count} left out: {reason}" for reason, count in reasons.items())
         first = f" ({loaded.left_out[0][1]})" if told else ""
-        what = f"{len(loaded.frames)} frames" + (f", {told}{first}" if told else "")
+        what = f"{len(loaded.moments)} frames" + (f", {told}{first}" if told else "")
         say(f"{loaded.source.path}  {loaded.source.format}  {what}")
     for path, reason in result.aside:
         say(f"{path}  not used: {reason}")
-    n_frames = sum(len(loaded.frames) for loaded in result.files)
+    n_frames = sum(len(loaded.moments) for loaded in result.files)
     total = f"{len(result.files)} files, {n_frames} frames"
     total += "".join(f", {count} left out: {reason}" for reason, count in result.left_out.items())
     say(total + (f", {result.gap} between training and validation" if result.gap else ""))

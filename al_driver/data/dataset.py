@@ -51,8 +51,6 @@ def write_systems(
 ) -> list[tuple[str, int]]:
     """Write labelled frames into a folder of no systems; return the system and the index in it of each frame.
 
-    Bare structures may be written too, but not together with labelled frames.
-
     With ``mixed``, frames of one size share a system ``mixed_<number of atoms>`` in the format deepmd/npy/mixed, where
     each has species of its own. It is all or none: ``dp`` refuses to train on both kinds of system at once.
     """
@@ -61,7 +59,7 @@ def write_systems(
     groups: dict[str, list[Atoms]] = {}
     places = []
     for atoms in (stored_frame(frame, type_map) for frame in frames):
-        name = (f"mixed_{len(atoms)}" if mixed else formula_name(atoms, type_map)) + _kind(atoms)
+        name = (f"mixed_{len(atoms)}" if mixed else formula_name(atoms, type_map)) + kind_name(atoms)
         group = groups.setdefault(name, [])
         places.append((name, len(group)))
         group.append(atoms)
@@ -69,8 +67,7 @@ def write_systems(
         if mixed:
             _write_mixed(directory / name, group, type_map)
         else:
-            arrays = _dpdata_arrays(group, type_map)
-            system = (dpdata.LabeledSystem if "energies" in arrays else dpdata.System)(data=arrays)
+            system = dpdata.LabeledSystem(data=_dpdata_arrays(group, type_map))
             system.to("deepmd/npy", directory / name, set_size=len(group))
     return places
 
@@ -153,7 +150,7 @@ def formula_name(atoms: Atoms, type_map: Sequence[str]) -> str:
     return "".join(f"{symbol}{symbols.count(symbol)}" for symbol in type_map if symbol in symbols)
 
 
-def _kind(atoms: Atoms) -> str:
+def kind_name(atoms: Atoms) -> str:
     """Return the ending of a system's name: what kind of cell and label its frames have."""
     if not atoms.pbc.any():
         return "_nopbc"
@@ -190,10 +187,9 @@ def _dpdata_arrays(frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str
         "orig": np.zeros(3),
         "cells": np.array([atoms.cell.array for atoms in frames]),
         "coords": np.array([atoms.positions for atoms in frames]),
+        "energies": np.array([atoms.info["energy"] for atoms in frames]),
+        "forces": np.array([atoms.arrays["forces"] for atoms in frames]),
     }
-    if "energy" in frames[0].info:
-        data["energies"] = np.array([atoms.info["energy"] for atoms in frames])
-        data["forces"] = np.array([atoms.arrays["forces"] for atoms in frames])
     if frames[0].pbc.any():
         if "virial" in frames[0].info:
             data["virials"] = np.array([atoms.info["virial"] for atoms in frames])

@@ -88,7 +88,7 @@ def read_labelled(path: Path, format: str | None, type_map: Sequence[str]) -> li
 def _clean(atoms: Atoms, file: Path, type_map: Sequence[str], pbc: tuple[bool, bool, bool] | None) -> Atoms:
     _check_elements(atoms, file, type_map)
     clean = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc if pbc is None else pbc)
-    if lacks_cell(clean):
+    if lacks_cell(clean.cell.array, clean.pbc):
         raise ConfigError(Problem("has no cell along a periodic direction; give a cell, or set `pbc`", file=file))
     if len(clean) == 0 or not np.isfinite(clean.positions).all() or not np.isfinite(clean.cell.array).all():
         raise ConfigError(Problem("holds no atoms, or a coordinate that is not a finite number", file=file))
@@ -112,11 +112,11 @@ def _read_labelled(file: Path, format: str | None, type_map: Sequence[str]) -> I
         if loaded.left_out:
             count = f"{len(loaded.left_out)} of {loaded.n_steps} steps are left out"
             log.warning("%s: %s: %s", source.path, count, "; ".join(map(": ".join, loaded.left_out[:MOST_TOLD])))
-        if not loaded.frames:
+        if not loaded.blocks:
             raise ConfigError(Problem(f"holds no labelled frame, read as {source.format}", file=file))
         if not loaded.is_labelled:
             raise ConfigError(Problem("has a frame without energy or forces; labelled frames were expected", file=file))
-        for atoms in loaded.frames:
+        for atoms in (atoms for block in loaded.blocks for atoms in block.frames()):
             _check_elements(atoms, file, type_map)
             yield atoms
 

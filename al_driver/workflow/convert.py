@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.dataset import formula_name, write_systems
+from al_driver.data.blocks import Block, write_blocks
+from al_driver.data.dataset import formula_name
 from al_driver.data.formats.load import Loaded, Source, find_sources, refused
 from al_driver.data.frames import write_frames
 from al_driver.data.sources import find_paths
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest
 from al_driver.workflow.convert_files import load_sources
-from al_driver.workflow.split import split_frames
+from al_driver.workflow.split import Split, split_frames
 
 NPY, EXTXYZ = "deepmd/npy", "extxyz"
 EXTXYZ_FILE = "frames.extxyz"
@@ -109,12 +110,15 @@ def convert(
     result.refused += [refused(loaded) for loaded in result.files if loaded.problem]
     result.files = _without_twins([loaded for loaded in result.files if not loaded.problem], result)
     _part_unlabelled(result)
-    frames = [atoms for loaded in result.files for atoms in loaded.frames]
-    if not frames:
+    blocks = [block for loaded in result.files for block in loaded.blocks]
+    if not blocks:
         raise ConfigError(result.refused or _nothing_left(result))
-    found = {symbol for atoms in frames for symbol in set(atoms.get_chemical_symbols())}
-    result.type_map = list(type_map) or sorted(found)
-    _write(frames, _split(result, valid, seed) if valid else None, to, result)
+    result.type_map = list(type_map) or sorted({name for loaded in result.files for name in loaded.elements})
+    parts = {"": blocks}
+    if valid:
+        split = _split(result, valid, seed)
+        parts = {"train": _take(blocks, split.train), "valid": _take(blocks, split.valid)}
+    _write(parts, to, result)
     return result
 
 
@@ -161,7 +165,7 @@ def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
     for outcar in outcars:
         for xml in xmls:
             if outcar.source.path.parent == xml.source.path.parent and _is_same_run(outcar, xml):
-                less, more = (xml, outcar) if len(xml.frames) < len(outcar.frames) else (outcar, xml)
+                less, more = (xml, outcar) if len(xml.moments) < len(outcar.moments) else (outcar, xml)
                 dropped.add(id(less))
                 result.aside.append((less.source.path, f"the same run as {more.source.path.name}, counted once"))
     return [loaded for loaded in files if id(loaded) not in dropped]
@@ -169,18 +173,22 @@ def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
 
 def _is_same_run(one: Loaded, other: Loaded) -> bool:
     """Say whether the steps that two files share have equal species and energies; OUTCAR prints eight decimals."""
-    frames = dict(zip(one.moments, one.frames, strict=True))
-    shared = [(frames[m], atoms) for m, atoms in zip(other.moments, other.frames, strict=True) if m in frames]
-    return bool(shared) and all(
-        np.array_equal(a.numbers, b.numbers) and abs(a.info["energy"] - b.info["energy"]) < 1e-6 for a, b in shared
-    )
+    steps = []
+    for block in (*one.blocks, *other.blocks):
+        if block.energies is None or not np.array_equal(block.numbers, one.blocks[0].numbers):
+            return False
+    for loaded in (one, other):
+        energies = [energy for block in loaded.blocks if block.energies is not None for energy in block.energies]
+        steps.append(dict(zip(loaded.moments, energies, strict=True)))
+    shared = steps[0].keys() & steps[1].keys()
+    return bool(shared) and all(abs(steps[0][moment] - steps[1][moment]) < 1e-6 for moment in shared)
 
 
 def _part_unlabelled(result: Conversion) -> None:
     """Keep bare structures out of a set with labels; those that were only found in a folder are no error."""
     if not any(loaded.is_labelled for loaded in result.files):
         return
-    for loaded in [loaded for loaded in result.files if loaded.frames and not loaded.is_labelled]:
+    for loaded in [loaded for loaded in result.files if loaded.blocks and not loaded.is_labelled]:
         result.files.remove(loaded)
         loaded.problem = "holds structures without energies, and other inputs hold labels; convert it by itself"
         if loaded.source.is_named:
@@ -196,7 +204,7 @@ def _nothing_left(result: Conversion) -> Problem:
     return Problem(f"nothing to convert: all of {n_steps} steps are left out ({reasons})\n  first {first}", file=path)
 
 
-def _split(result: Conversion, valid: float, seed: int) -> dict[str, list[int]]:
+def _split(result: Conversion, valid: float, seed: int) -> Split:
     infos = [
         {"entry": 0, "file": file, "moment": moment}
         for file, loaded in enumerate(result.files)
@@ -207,38 +215,46 @@ def _split(result: Conversion, valid: float, seed: int) -> dict[str, list[int]]:
     except ConfigError as error:
         raise ConfigError(f"--valid {error.problems[0].message}") from error
     result.gap = len(split.left_out)
-    return {"train": split.train, "valid": split.valid}
+    return split
 
 
-def _write(frames: Sequence[Atoms], parts: dict[str, list[int]] | None, to: str, result: Conversion) -> None:
+def _take(blocks: Sequence[Block], indices: Sequence[int]) -> list[Block]:
+    """Return the frames with these numbers, rising, counted through all blocks."""
+    starts = np.cumsum([0, *map(len, blocks)])
+    cuts = np.searchsorted(indices, starts)
+    chosen = (
+        block.take([index - start for index in indices[low:high]])
+        for block, start, low, high in zip(blocks, starts, cuts, cuts[1:], strict=False)
+        if high > low
+    )
+    return list(chosen)
+
+
+def _write(parts: dict[str, list[Block]], to: str, result: Conversion) -> None:
     """Write everything beside ``out``, then put it in its place."""
     out = result.out
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix in {".extxyz", ".xyz"}:
-        write_frames(out, frames)
-        result.written = {out.name: len(frames)}
+        write_frames(out, (atoms for block in parts[""] for atoms in block.frames()))
+        result.written = {out.name: sum(map(len, parts[""]))}
         return
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted conversion
-    write = _write_npy if to == NPY else _write_extxyz
-    for part, indices in (parts or {"": list(range(len(frames)))}).items():
+    write = write_blocks if to == NPY else _write_extxyz
+    for part, blocks in parts.items():
         (temporary / part).mkdir(parents=True)
-        for name, count in write(temporary / part, [frames[index] for index in indices], result.type_map).items():
+        for name, count in write(temporary / part, blocks, result.type_map).items():
             result.written[f"{part}/{name}".lstrip("/")] = count
     if out.is_dir():
         out.rmdir()  # it is empty
     temporary.rename(out)
 
 
-def _write_npy(folder: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, int]:
-    return dict(Counter(name for name, _ in write_systems(folder, frames, type_map)))
-
-
-def _write_extxyz(folder: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> dict[str, int]:
-    groups: dict[str, list[Atoms]] = {}
-    for atoms in frames:
-        groups.setdefault(formula_name(atoms, type_map), []).append(atoms)
+def _write_extxyz(folder: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> dict[str, int]:
+    groups: dict[str, list[Block]] = {}
+    for block in blocks:
+        groups.setdefault(formula_name(Atoms(block.numbers), type_map), []).append(block)
     for name, group in groups.items():
         (folder / name).mkdir()
-        write_frames(folder / name / EXTXYZ_FILE, group)
-    return {name: len(group) for name, group in groups.items()}
+        write_frames(folder / name / EXTXYZ_FILE, (atoms for block in group for atoms in block.frames()))
+    return {name: sum(map(len, group)) for name, group in groups.items()}

@@ -1,5 +1,6 @@
 """Whole files at once, for `al convert`: which there are, and what one of them holds. Runs in processes of its own."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,10 +8,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
+from al_driver.data.blocks import Block, pack
 from al_driver.data.formats.recognise import MIXED, NPY, find_recognised, recognise
 from al_driver.data.formats.registry import DUMP, READERS, full_name, read_steps
-from al_driver.data.frames import Label, labelled_frame
+from al_driver.data.frames import Array, Label
 from al_driver.errors import ConfigError, EngineError, Problem, Reason
 
 
@@ -29,9 +34,9 @@ class Loaded:
 
     Attributes
     ----------
-    frames
-        Labelled (``info["energy"]``, ``arrays["forces"]``, ``info["virial"]``), or bare structures; ``info["source"]``
-        and ``info["step"]``, counted from 1, tell where each is from.
+    blocks
+        The frames in their order, labelled or bare; ``source`` and ``step``, counted from 1, in the info of each tell
+        where it is from, unless the file itself told.
     moments
         Index of each frame among all steps of the file.
     n_steps
@@ -43,7 +48,7 @@ class Loaded:
     """
 
     source: Source
-    frames: list[Atoms] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     moments: list[int] = field(default_factory=list)
     n_steps: int = 0
     left_out: list[tuple[Reason, str]] = field(default_factory=list)
@@ -51,7 +56,11 @@ class Loaded:
 
     @property
     def is_labelled(self) -> bool:
-        return bool(self.frames) and "energy" in self.frames[0].info
+        return bool(self.blocks) and self.blocks[0].is_labelled
+
+    @property
+    def elements(self) -> set[str]:
+        return {chemical_symbols[number] for block in self.blocks for number in set(block.numbers.tolist())}
 
 
 def find_sources(path: Path, format: str | None) -> list[Source]:
@@ -77,6 +86,8 @@ def find_sources(path: Path, format: str | None) -> list[Source]:
 def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) -> Loaded:
     """Read every n-th step of a source; what is wrong with the whole of it is told in `Loaded.problem`."""
     loaded = Loaded(source)
+    steps: list[Label | Atoms] = []
+    infos: list[dict[str, Any]] = []
     try:
         for index, step in enumerate(read_steps(source.path, source.format, type_map)):
             if index % every:
@@ -84,33 +95,28 @@ def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) ->
             loaded.n_steps += 1
             if isinstance(step, EngineError):
                 loaded.left_out.append((step.reason, step.detail))
-                continue
-            frame = _frame_of(step, {"source": str(source.path), "step": index + 1})
-            bad = _what_is_not_finite(frame)
-            if bad:
+            elif bad := _what_is_not_finite(step):
                 loaded.left_out.append(("not_finite", f"step {index + 1}: {bad}"))
-                continue
-            loaded.frames.append(frame)
-            loaded.moments.append(index)
+            else:
+                steps.append(step)
+                infos.append({"source": str(source.path), "step": index + 1, **step.info})
+                loaded.moments.append(index)
     except ConfigError as error:
         loaded.problem = error.problems[0].message
-    if not loaded.problem:
-        loaded.problem = _check(loaded, type_map)
+        return loaded
+    loaded.blocks = pack(steps, infos)
+    loaded.problem = _check(loaded, type_map)
     return loaded
 
 
-def _frame_of(step: Label | Atoms, info: dict[str, Any]) -> Atoms:
+def _what_is_not_finite(step: Label | Atoms) -> str:
+    atoms = step.atoms if isinstance(step, Label) else step
+    numbers = {"cell": atoms.cell.array, "positions": atoms.positions}
     if isinstance(step, Label):
-        return labelled_frame(step, {**info, **step.info})
-    frame: Atoms = step.copy()
-    frame.info = {**info, **step.info}
-    return frame
-
-
-def _what_is_not_finite(frame: Atoms) -> str:
-    numbers = {"cell": frame.cell.array, "positions": frame.positions}
-    numbers |= {key: frame.info[key] for key in ("energy", "virial") if key in frame.info}
-    numbers |= {key: frame.arrays[key] for key in ("forces",) if key in frame.arrays}
+        numbers |= {"energy": np.array(step.energy), "forces": step.forces}
+        numbers |= {} if step.virial is None else {"virial": step.virial}
+    if math.isfinite(sum(float(values.sum()) for values in numbers.values())):
+        return ""
     return ", ".join(name for name, values in numbers.items() if not np.isfinite(values).all())
 
 
@@ -118,23 +124,23 @@ def _check(loaded: Loaded, type_map: Sequence[str]) -> str:
     """Say why the frames of a source cannot be used."""
     if not loaded.n_steps:
         return f"holds no labelled frame, read as {loaded.source.format}"
-    if len({"energy" in atoms.info for atoms in loaded.frames}) > 1:
+    if len({block.is_labelled for block in loaded.blocks}) > 1:
         return "has frames with and frames without a label; part them"
-    for atoms, moment in zip(loaded.frames, loaded.moments, strict=True):
-        if lacks_cell(atoms):
-            return f"has a frame without a cell along a periodic direction (step {moment + 1}); mend it"
-    elements = {symbol for atoms in loaded.frames for symbol in set(atoms.get_chemical_symbols())}
-    strange = sorted(elements - set(type_map))
+    if any(lacks_cell(cell, block.pbc) for block in loaded.blocks for cell in block.cells):
+        return "has a frame without a cell along a periodic direction; mend its Lattice"
+    strange = sorted(loaded.elements - set(type_map))
     if type_map and strange:
         return f"has {', '.join(strange)}, which type_map {list(type_map)} lacks"
     return ""
 
 
-def lacks_cell(atoms: Atoms) -> bool:
+def lacks_cell(cell: Array, pbc: NDArray[np.bool_]) -> bool:
     """Say whether a periodic direction has no cell vector of its own."""
-    lengths = atoms.cell.lengths()
-    flat = atoms.pbc.any() and atoms.cell.rank < np.count_nonzero(lengths)
-    return bool(flat or (atoms.pbc & (lengths == 0)).any())
+    if pbc.all() and abs(np.linalg.det(cell)) > 1e-6:
+        return False
+    lengths = np.linalg.norm(cell, axis=1)
+    flat = pbc.any() and Cell(cell).rank < np.count_nonzero(lengths)
+    return bool(flat or (pbc & (lengths == 0)).any())
 
 
 def refused(loaded: Loaded) -> Problem:

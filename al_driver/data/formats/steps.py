@@ -81,3 +81,11 @@ def lines_after(text: Buffer, start: int, skip: int, count: int) -> bytes:
         if end == 0:
             return bytes(text[position:])
     return bytes(text[position:end])
+
+
+def find_all(text: Buffer, word: bytes, start: int, end: int) -> Iterator[int]:
+    """Yield every place where a word stands."""
+    found = text.find(word, start, end)
+    while found >= 0:
+        yield found
+        found = text.find(word, found + len(word), end)

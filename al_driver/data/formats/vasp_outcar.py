@@ -18,6 +18,7 @@ from al_driver.data.formats.steps import (
     KBAR_TO_EV_PER_A3,
     Buffer,
     Step,
+    find_all,
     lines_after,
     open_bytes,
     parse_float,
@@ -62,7 +63,7 @@ def read_outcar(path: Path) -> Iterator[Step]:
         If it is no OUTCAR, or its species cannot be told.
     """
     with open_bytes(path) as text:
-        starts = [match.start() for match in re.finditer(re.escape(_RUN), text)] or [0]
+        starts = [*find_all(text, _RUN, 0, len(text))] or [0]
         for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
             yield from _read_run(text, start, end, path)
 
@@ -76,10 +77,10 @@ def _read_run(text: Buffer, start: int, end: int, path: Path) -> Iterator[Step]:
         cell = _read_cell(text, position, found, cell)
         yield _read_step(text, position, found, run, cell, number, path)
         position = found + len(_END_OF_STEP)
-    ml_steps = len(re.findall(re.escape(_END_OF_ML_STEP), text[start:end])) if b"ML TOTEN" in text[start:end] else 0
-    for _ in range(ml_steps - number):
+    n_learned = sum(1 for _ in find_all(text, _END_OF_ML_STEP, start, end))
+    for _ in range(n_learned - number):
         yield EngineError("no_output", path, "a step of the machine-learned force field, without DFT")
-    if number == 0 and not ml_steps:
+    if number == 0 and not n_learned:
         yield EngineError("no_output", path, "the run ended before its first energy")
     elif text.find(b"Iteration", position, end) >= 0:
         yield EngineError("no_output", path, f"step {number + 1} broke off before its energy")

@@ -173,15 +173,22 @@ def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
 
 def _is_same_run(one: Loaded, other: Loaded) -> bool:
     """Say whether the steps that two files share have equal species and energies; OUTCAR prints eight decimals."""
-    steps = []
-    for block in (*one.blocks, *other.blocks):
-        if block.energies is None or not np.array_equal(block.numbers, one.blocks[0].numbers):
-            return False
-    for loaded in (one, other):
-        energies = [energy for block in loaded.blocks if block.energies is not None for energy in block.energies]
-        steps.append(dict(zip(loaded.moments, energies, strict=True)))
-    shared = steps[0].keys() & steps[1].keys()
-    return bool(shared) and all(abs(steps[0][moment] - steps[1][moment]) < 1e-6 for moment in shared)
+    first, second = _energies(one), _energies(other)
+    shared = first.keys() & second.keys()
+    return bool(shared) and all(
+        first[moment][0] == second[moment][0] and abs(first[moment][1] - second[moment][1]) < 1e-6 for moment in shared
+    )
+
+
+def _energies(loaded: Loaded) -> dict[int, tuple[bytes, float]]:
+    """Return species and energy of each step."""
+    found = [
+        (block.numbers.tobytes(), float(energy))
+        for block in loaded.blocks
+        if block.energies is not None
+        for energy in block.energies
+    ]
+    return dict(zip(loaded.moments, found, strict=True))
 
 
 def _part_unlabelled(result: Conversion) -> None:

@@ -146,8 +146,9 @@ def boundary(pbc: Sequence[bool]) -> str:
 def read_dump(path: Path, steps: Collection[int] | None, type_map: Sequence[str]) -> Iterator[tuple[int, Atoms]]:
     """Yield the frames of a text dump with these steps (all of them for None), one in memory at a time.
 
-    Columns ``id type x y z`` (or ``xu yu zu``), and ``arrays["forces"]`` where there are ``fx fy fz``; atoms sorted by
-    id. A last frame that is cut short is dropped.
+    Columns ``id type x y z`` (or ``xu``, ``xs``, ``xsu`` …), and ``arrays["forces"]`` where there are ``fx fy fz``;
+    atoms sorted by id. Without a type map the species are those of a column ``element``. A last frame that is cut
+    short is dropped.
 
     Raises
     ------
@@ -157,9 +158,14 @@ def read_dump(path: Path, steps: Collection[int] | None, type_map: Sequence[str]
     for step, bounds, columns, lines in _scan(path):
         if steps is not None and step not in steps:
             continue
-        values = np.array(b" ".join(lines).split(), dtype=float)
-        if values.size == len(lines) * len(columns):
-            yield step, _make_frame(path, bounds, columns, values.reshape(len(lines), -1), type_map)
+        words = b" ".join(lines).split()
+        if len(words) != len(lines) * len(columns):
+            continue
+        species = type_map
+        if "element" in columns:
+            words, columns, species = _without_elements(words, columns, type_map)
+        values = np.array(words, dtype=float).reshape(len(lines), -1)
+        yield step, _make_frame(path, bounds, columns, values, species)
 
 
 def dump_steps(path: Path) -> list[int]:
@@ -195,10 +201,24 @@ def _read_header(stream: BinaryIO) -> tuple[int, int, tuple[str, Array], list[st
     return int(head[1]), int(head[3]), (head[4], bounds), head[8].split()[2:]
 
 
+def _without_elements(
+    words: list[bytes], columns: list[str], type_map: Sequence[str]
+) -> tuple[list[bytes], list[str], Sequence[str]]:
+    """Take the column ``element`` out of a table; without a type map, species of the types follow from it."""
+    table = np.array(words).reshape(-1, len(columns))
+    place = columns.index("element")
+    rest = [name for name in columns if name != "element"]
+    if not type_map and "type" in columns:
+        pairs = {int(row[columns.index("type")]): row[place].decode() for row in table}
+        type_map = [pairs.get(index, "X") for index in range(1, max(pairs) + 1)]
+    return np.delete(table, place, axis=1).ravel().tolist(), rest, type_map
+
+
 def _make_frame(
     path: Path, box: tuple[str, Array], columns: list[str], values: Array, type_map: Sequence[str]
 ) -> Atoms:
-    names = ["xu", "yu", "zu"] if "xu" in columns else ["x", "y", "z"]
+    kind = next((kind for kind in ("u", "", "su", "s") if f"x{kind}" in columns), "")
+    names = [f"{axis}{kind}" for axis in "xyz"]
     missing = [name for name in ("id", "type", *names) if name not in columns]
     if missing:
         raise EngineError("engine_error", path, f"the dump has columns {' '.join(columns)}, and no {missing[0]}")
@@ -208,7 +228,8 @@ def _make_frame(
         raise EngineError("engine_error", path, f"type {types.max()} in the dump, but {len(type_map)} elements")
     numbers = np.array([atomic_numbers[name] for name in type_map])[types - 1]
     cell, pbc = _make_cell(*box)
-    atoms = Atoms(numbers, values[:, [columns.index(name) for name in names]], cell=cell, pbc=pbc)
+    positions = values[:, [columns.index(name) for name in names]]
+    atoms = Atoms(numbers, positions @ cell if kind.startswith("s") else positions, cell=cell, pbc=pbc)
     if {"fx", "fy", "fz"} <= set(columns):
         atoms.arrays["forces"] = values[:, [columns.index(name) for name in ("fx", "fy", "fz")]]
     return atoms

@@ -147,8 +147,8 @@ def test_dump_cut_anywhere_gives_the_frames_before(tmp_path: Path) -> None:
 
 
 def test_dump_without_positions_or_with_a_foreign_type_is_named(tmp_path: Path) -> None:
-    (tmp_path / "dump").write_text(FRAME.format(step=0, box=ORTHOGONAL).replace("x y z", "xs ys zs"))
-    with pytest.raises(EngineError, match="columns id type xs ys zs fx fy fz, and no x"):
+    (tmp_path / "dump").write_text(FRAME.format(step=0, box=ORTHOGONAL).replace("x y z", "vx vy vz"))
+    with pytest.raises(EngineError, match="columns id type vx vy vz fx fy fz, and no x"):
         list(read_dump(tmp_path / "dump", None, ["Si", "C"]))
     (tmp_path / "dump").write_text(FRAME.format(step=0, box=ORTHOGONAL))
     with pytest.raises(EngineError, match="type 2 in the dump, but 1 elements"):

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ def read_structure_dump(path: Path, type_map: Sequence[str]) -> Iterator[Atoms]:
     Raises
     ------
     ValueError
-        If there is no type map: a dump has numbers for species.
+        If there is neither a type map nor a column ``element``: then a dump has numbers for species.
     """
-    if not type_map:
+    with path.open("rb") as stream:
+        has_elements = any(b"element" in line.split() for line in islice(stream, 9))
+    if not (type_map or has_elements):
         raise ValueError("a dump has numbers for species; say which elements they are, e.g. --type-map Si,O")
     for step, atoms in read_dump(path, None, type_map):
         bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -109,9 +109,8 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
     if resources is not None:
         report.collect(lambda: check_resources(resources))
         _check_engines(report, resources, wanted)
-    for calculation, engines in wanted.items():
-        for engine in engines.values():
-            report.set_by_driver += [f"{calculation}: {line}" for line in engine.set_by_driver(calculation)]
+    for line, calculations in _set_in_inputs(wanted).items():
+        report.set_by_driver.append(f"{', '.join(calculations)}: {line}")
     if render and not report.errors:
         report.plan += expected_counts(params)
         if params.label_engine is not None:
@@ -158,6 +157,15 @@ def _find_calculations(params: InitBulkParams) -> dict[Calculation, dict[str, En
     if params.label_engine is not None:
         add("label", params.label, params.label_engine, "label")
     return found
+
+
+def _set_in_inputs(wanted: Mapping[Calculation, Mapping[str, Engine]]) -> dict[str, list[Calculation]]:
+    """Return each line of what is set in the user's inputs, with the calculations it is said of."""
+    said: dict[str, list[Calculation]] = {}
+    for calculation, engines in wanted.items():
+        for line in dict.fromkeys(line for engine in engines.values() for line in engine.set_by_driver(calculation)):
+            said.setdefault(line, []).append(calculation)
+    return said
 
 
 def _check_entry(entry: InitStructure, params: InitBulkParams, *, render: bool) -> None:

@@ -31,9 +31,9 @@ def expected_counts(params: InitBulkParams) -> list[str]:
         stages = " → ".join(f"{stage} {count}" for stage, count in counts.items())
         lines.append(f"{entry.name or entry.path.name}: read {len(frames)} → {stages}")
         lines += [f"  {line}" for line in _describe(entry, frames[0])]
-    own = f", {total - to_label} of them by their AIMD" if total > to_label else ""
+    own = f" ({total - to_label} of them by their AIMD)" if total > to_label else ""
     labelled = "" if params.label is False else f" to label{own}"
-    lines.append(f"{total} structures{labelled} at most; what is too close or there already is dropped")
+    lines.append(f"at most {total} structures{labelled}; what is too close or there already is dropped")
     return lines
 
 

@@ -60,7 +60,7 @@ def check(folder: Path, stages: tuple[str, ...]) -> Path:
     total = n_starts + (3 * min(2, n_starts) if "aimd" in stages else 0)
     lines = foretold(write_inputs(folder, stages))
     assert lines[0].endswith(f"perturb {n_starts} → aimd {total}")
-    assert lines[-1].startswith(f"{total} structures to label")
+    assert lines[-1].startswith(f"at most {total} structures to label")
     work = init(folder)
     counts = {stage: result(work, stage)["structures"] for stage in STAGES}
     assert f"read 1 → {' → '.join(f'{stage} {count}' for stage, count in counts.items())}" in lines[0]

@@ -88,8 +88,8 @@ def _read_run(text: str, path: Path) -> Iterator[Step]:
         index, positions = moved.get(energy_key(energy[2]), (0, head.positions if number == 0 else None))
         cell = cells.get(index) if head.moves_cell and (number or cells) else head.cell
         if positions is None or cell is None:
-            missing = f"{project}-{'pos-1.xyz' if positions is None else '1.cell'}"
-            yield EngineError("no_output", path, f"{detail}: it is not in the log where it stood, nor in {missing}")
+            what, name = ("positions are", "pos-1.xyz") if positions is None else ("cell is", "1.cell")
+            yield EngineError("no_output", path, f"{detail}: its {what} not in the log, and not in {project}-{name}")
         elif energy[1] != "FIST" and not _is_converged(before):
             yield EngineError("scf_unconverged", path, f"{detail}: the SCF did not converge")
         else:

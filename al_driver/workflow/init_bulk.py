@@ -162,13 +162,17 @@ def _stage_work(
 
 
 def _drop(frames: Sequence[Atoms], folder: Path) -> tuple[list[Atoms], list[dict[str, Any]]]:
-    """Take out structures with atoms too close, and those that are there already."""
+    """Take out structures with atoms too close, and those that are there already.
+
+    Before the last stage two entries may start from one structure, since they go different ways.
+    """
+    is_last = folder.name == list(STAGES)[-1]
     kept: list[Atoms] = []
     dropped: list[dict[str, Any]] = []
     seen: dict[str, str] = {}
     for index, atoms in enumerate(frames):
         close = too_close(atoms, GateLimits().min_distance)
-        key = frame_key(atoms)
+        key = frame_key(atoms) if is_last else f"{atoms.info['entry']} {frame_key(atoms)}"
         lineage = str(atoms.info["lineage"])
         if close is not None:
             first, second, distance = close

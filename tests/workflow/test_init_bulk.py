@@ -265,3 +265,14 @@ def test_a_stage_that_is_not_there_is_named(make: Callable[..., Path], tasks: Ta
     ):
         init(make(), redo=stage)
     assert not (make() / "init").exists()
+
+
+def test_two_entries_may_start_from_one_structure(make: Callable[..., Path], tasks: Tasks) -> None:
+    entries = [
+        {"path": "POSCAR", "name": name, "scale": scale} for name, scale in (("a", [0.9, 1.0]), ("b", [1.0, 1.1]))
+    ]
+    folder = make(label=False, structures=entries)
+    made = init(folder)
+    assert len(read_frames(made.parent / "aimd/structures.extxyz")) == 3  # the one at 1.0 is there once
+    rejected = [json.loads(line) for line in (made.parent / "aimd/rejected.jsonl").read_text().splitlines()]
+    assert [(row["reason"], row["detail"]) for row in rejected] == [("duplicate", "b/0/scale.0 equals a/0/scale.1")]

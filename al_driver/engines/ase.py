@@ -5,6 +5,7 @@ The driver never imports the calculator, which may bring torch or live in anothe
 once for a label, a relaxation or a whole dynamics, and writes a line for each frame.
 """
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from al_driver.engines.ase_check import check_calculator
 from al_driver.engines.ase_result import INPUT_FILE, failure, make_label, read_end, read_frames, read_sent, require_end
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.errors import ConfigError, EngineError, Problem
-from al_driver.files import write_json
+from al_driver.files import write_atomic
 from al_driver.schema.base import Float, UserPath
 from al_driver.schema.elements import Element
 
@@ -181,7 +182,9 @@ class AseEngine(Engine):
         }
         if self.magmoms:
             frame["magmoms"] = [self.magmoms.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()]
-        write_json(directory / INPUT_FILE, {**self._spec(), "atoms": frame, **task})
+        content = {**self._spec(), **task, "atoms": frame}
+        lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
+        write_atomic(directory / INPUT_FILE, "{\n" + ",\n".join(lines) + "\n}\n")
 
     def _read_last(self, directory: Path) -> Label:
         """Read the last frame of a calculation that ended well."""

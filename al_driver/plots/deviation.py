@@ -42,13 +42,14 @@ def draw_deviation(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
     """Draw the histogram of the scores by class, and below it by temperature where there are several."""
     n_rows = len(census.temperature.values)
     strips = 0.0 if n_rows == 1 else 0.4 + 0.24 * n_rows if census.temperature.has_rows else 2.4
-    figure = make_figure(title, height=4.2 + strips)
+    figure = make_figure(f"{title}, {census.counts.sum():,} frames", height=4.3 + strips)
     if strips:
         top, last = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, strips))
         _draw_temperatures(last, census)
     else:
         top = last = figure.subplots()
     _draw_histogram(top, census)
+    figure.legend(loc="outside upper left", ncols=5, columnspacing=1.4, handletextpad=0.5)
     if census.log_scores:
         use_log(last, "x", census.bins[0], census.bins[-1])
     last.set_xlim(census.bins[0], census.bins[-1])
@@ -65,6 +66,8 @@ def draw_deviation(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
 
 
 def _draw_histogram(axes: "Axes", census: FrameCensus) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     total = max(int(census.counts.sum()), 1)
     by_class = census.scores.sum(axis=0)
     peaks = by_class.max(axis=1)
@@ -77,21 +80,21 @@ def _draw_histogram(axes: "Axes", census: FrameCensus) -> None:
         )  # fmt: skip
         below = below + heights
     if census.n_selected:
-        label = f"selected for labelling: {census.n_selected:,}"
         axes.plot(
             np.clip(census.selected.score, census.bins[0], census.bins[-1]), np.full(len(census.selected.step), -0.025),
             "|", transform=axes.get_xaxis_transform(), clip_on=False, color=INK, markersize=6, markeredgewidth=0.8,
-            label=label,
+            label=f"selected: {census.n_selected:,}",
         )  # fmt: skip
         axes.tick_params(axis="x", pad=9)
     if is_log:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.5)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     if census.not_finite:
-        axes.plot([], [], " ", label=f"without a finite score, not shown: {census.not_finite:,}")
+        axes.plot([], [], " ", label=f"not finite, not shown: {census.not_finite:,}")
     axes.set_ylabel("frames")
     axes.margins(y=0.12)
-    axes.legend(loc="best", title=f"{total:,} frames", alignment="left")
 
 
 def _draw_temperatures(axes: "Axes", census: FrameCensus) -> None:

@@ -169,7 +169,7 @@ def take_census(path: Path, lower: float, upper: float) -> FrameCensus | None:
         steps.add(rows.step)
         positive = rows.score[np.isfinite(rows.score) & (rows.score > 0)]
         if len(positive):
-            smallest, largest = min(smallest, positive.min()), max(largest, positive.max())
+            smallest, largest = min(smallest, float(positive.min())), max(largest, float(positive.max()))
     temperature = temperatures.axis()
     if temperature is None:
         return None

@@ -176,19 +176,24 @@ def print_conversion(result: "Conversion", console: Console) -> None:
     for loaded in result.files:
         if len(result.files) > MOST_FILES and not loaded.left_out:
             continue
-        reasons = Counter(reason for reason, _ in loaded.left_out)
-        told = ", ".join(f"{count} left out: {reason}" for reason, count in reasons.items())
-        first = f" ({loaded.left_out[0][1]})" if told else ""
-        what = f"{len(loaded.moments)} frames" + (f", {told}{first}" if told else "")
-        say(f"{loaded.source.path}  {loaded.source.format}  {what}")
+        first = f" ({loaded.left_out[0][1]})" if loaded.left_out else ""
+        left_out = _counts(Counter(reason for reason, _ in loaded.left_out))
+        say(f"{loaded.source.path}  {loaded.source.format}  {_count(len(loaded.moments), 'frame')}{left_out}{first}")
     for path, reason in result.aside:
         say(f"{path}  not used: {reason}")
     n_frames = sum(len(loaded.moments) for loaded in result.files)
-    total = f"{len(result.files)} files, {n_frames} frames"
-    total += "".join(f", {count} left out: {reason}" for reason, count in result.left_out.items())
-    say(total + (f", {result.gap} between training and validation" if result.gap else ""))
+    gap = f", {result.gap} between training and validation" if result.gap else ""
+    say(f"{_count(len(result.files), 'file')}, {_count(n_frames, 'frame')}{_counts(result.left_out)}{gap}")
     for name, count in result.written.items():
-        say(f"{result.out / name if result.out.is_dir() else result.out}  {count} frames")
+        say(f"{result.out / name if result.out.is_dir() else result.out}  {_count(count, 'frame')}")
     say(f"elements in order: {' '.join(result.type_map)}")
-    if n_frames and not any(loaded.is_labelled for loaded in result.files):
+    if not any(loaded.is_labelled for loaded in result.files):
         say("structures without energies: good to start from, not to train on")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _counts(reasons: Counter[str]) -> str:
+    return "".join(f", {count} left out: {reason}" for reason, count in reasons.items())

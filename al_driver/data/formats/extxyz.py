@@ -32,7 +32,7 @@ def read_extxyz(path: Path) -> Iterator[AnyStep]:
             yield bare
         elif energy is None or forces is None:
             missing = "energy" if energy is None else "forces"
-            others = sorted({*atoms.info, *atoms.arrays} - {"numbers", "positions"})
+            others = sorted({*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"})
             yield EngineError("no_output", path, f"frame {number} has no `{missing}`; it has {', '.join(others)}")
         else:
             yield Label(bare, float(energy), np.array(forces, dtype=float), _virial(atoms, results), bare.info)

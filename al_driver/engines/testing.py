@@ -10,15 +10,12 @@ A plugin author writes one test, with a frame that a calculation takes about a s
         atoms.rattle(0.08)
         check_engine(MyEngine(engine="mine", cutoff=400.0), atoms, tmp_path, changed={"cutoff": 500.0})
 
-It runs the real program six times and raises `AssertionError` at the first promise that is not kept. Energies
-of two different structures are compared, so the settings must be tight enough for that: well converged, and with a
-cutoff at which the number of basis functions no longer matters. eV, eV/Å, Å.
+It runs the real program six times, and again for what else the engine `can`, and raises `AssertionError` at the first
+promise that is not kept. Energies of two different structures are compared, so the settings must be tight enough for
+that: well converged, and with a cutoff at which the number of basis functions no longer matters. eV, eV/Å, Å.
 """
 
-import shlex
-import shutil
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +23,13 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.frames import Array, Label
-from al_driver.data.gate import GateLimits, check_label
-from al_driver.engines.base import Engine
-from al_driver.errors import EngineError
-from al_driver.jobs.processes import child_environment, find_program
+from al_driver.engines.base import Calculation, Engine
+from al_driver.engines.testing_motion import calculate_label, check_dynamics, check_relaxation, is_same_label
+from al_driver.engines.testing_run import Run, check_halves, require, run_engine
 from al_driver.schema.plugins import plugin_name
 
-Run = Callable[[Engine, Path], None]
-"""Runs an engine's program in a folder that holds its inputs, and leaves stdout and stderr in ``output_name``."""
+__all__ = ["Run", "check_dynamics", "check_engine", "check_relaxation", "run_engine"]
 _Calculate = Callable[[str, Atoms], Label]
-_MAX_FILES = 4
-
-
-def run_engine(engine: Engine, directory: Path) -> None:
-    """Run the engine's default command, found on the PATH or beside this Python, on one thread."""
-    argv = engine.command(tuple(shlex.split(engine.default_command)))
-    program = find_program(argv[0])
-    _require(program is not None, f"program {argv[0]!r} is not installed")
-    with (directory / engine.output_name).open("wb") as output:
-        env = child_environment({"OMP_NUM_THREADS": "1"})
-        subprocess.run(
-            (str(program), *argv[1:]), cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=env, check=False
-        )
 
 
 def check_engine(
@@ -56,6 +38,7 @@ def check_engine(
     directory: Path,
     *,
     changed: Mapping[str, Any],
+    calculations: Collection[Calculation] | None = None,
     run: Run = run_engine,
     step: float = 0.005,
     strain: float = 0.005,
@@ -74,6 +57,8 @@ def check_engine(
         An empty folder to work in.
     changed
         Keys with values, other than the engine's, that give other numbers: the identity must see it.
+    calculations
+        What to prove beside labels, of what the engine `can`; all of it by default.
     run
         Runs the program.
     step, strain
@@ -89,85 +74,43 @@ def check_engine(
     """
     check_parameters(engine, atoms, changed)
 
-    def calculate(name: str, frame: Atoms) -> Label:
-        return _calculate(engine, frame, directory / name, run)
+    def label_one(name: str, frame: Atoms) -> Label:
+        return calculate_label(engine, frame, directory / name, run)[0]
 
-    label = calculate("frame", atoms)
-    check_refusals(engine, directory / "frame", label)
-    _check_invariance(calculate, atoms, label, energy_tolerance, force_tolerance)
-    _check_forces(calculate, atoms, label, step, force_tolerance)
+    label, made = calculate_label(engine, atoms, directory / "frame", run)
+    check_halves(engine, made, directory / "frame", engine.read_label, lambda half: is_same_label(half, label))
+    _check_invariance(label_one, atoms, label, energy_tolerance, force_tolerance)
+    _check_forces(label_one, atoms, label, step, force_tolerance)
     if atoms.pbc.all():
-        _check_virial(calculate, atoms, label, strain, virial_tolerance)
+        _check_virial(label_one, atoms, label, strain, virial_tolerance)
     else:
-        _require(label.virial is None, "a frame that is not periodic in three directions has a virial")
+        require(label.virial is None, "a frame that is not periodic in three directions has a virial")
+    tolerances = (energy_tolerance, force_tolerance, virial_tolerance)
+    proven = engine.can if calculations is None else engine.can.intersection(calculations)
+    if "relax" in proven:
+        for what in ("cell", "positions") if atoms.pbc.all() else ("positions",):
+            check_relaxation(engine, atoms, directory / what, what=what, run=run, tolerances=tolerances)
+    if "aimd" in proven:
+        check_dynamics(engine, atoms, directory / "dynamics", run=run, tolerances=tolerances)
     return label
 
 
 def check_parameters(engine: Engine, atoms: Atoms, changed: Mapping[str, Any]) -> None:
     """Prove what needs no program: name, JSON, identity, what is said to the user."""
     kind, symbols = type(engine), list(dict.fromkeys(atoms.get_chemical_symbols()))
-    _require(plugin_name(kind, "engine") == getattr(engine, "engine", None), "the key `engine` does not hold the name")
+    require(plugin_name(kind, "engine") == getattr(engine, "engine", None), "the key `engine` does not hold the name")
     problems = [str(problem) for problem in engine.check(symbols) if problem.severity == "error"]
-    _require(not problems, f"check() finds problems: {problems}")
+    require(not problems, f"check() finds problems: {problems}")
     dump = engine.model_dump(mode="json")
-    _require(kind.model_validate(dump) == engine, "model_validate(model_dump()) gives another engine")
-    _require(engine.identity() == kind.model_validate(dump).identity(), "two equal engines have two identities")
+    require(kind.model_validate(dump) == engine, "model_validate(model_dump()) gives another engine")
+    require(engine.identity() == kind.model_validate(dump).identity(), "two equal engines have two identities")
     other = kind.model_validate({**dump, **changed})
-    _require(other.identity() != engine.identity(), f"{dict(changed)} does not change the identity")
-    words = engine.set_by_driver()
-    _require(isinstance(words, tuple) and all(isinstance(w, str) and w for w in words), "set_by_driver() says no words")
-    _require(engine.command(("x",)) == engine.command(("x",)), "command() changes from call to call")
-
-
-def check_refusals(engine: Engine, folder: Path, label: Label) -> None:
-    """Prove that half a result is never taken for a whole one: each file the program wrote is cut in two, in turn."""
-    inputs = folder.with_name("inputs")
-    inputs.mkdir()
-    engine.write_inputs(label.atoms, inputs)
-    made = [path for path in _files(folder) if not (inputs / path.relative_to(folder)).exists()]
-    _require(bool(made), "the program wrote no file")
-    for path in made:
-        broken = folder.with_name("broken")
-        shutil.copytree(folder, broken)
-        data = path.read_bytes()
-        (broken / path.relative_to(folder)).write_bytes(data[: len(data) // 2])
-        try:
-            read = engine.read_label(broken)
-        except EngineError:
-            read = None
-        except Exception as error:
-            raise AssertionError(f"half of {path.name} raises {error!r}, not EngineError") from error
-        same = read is None or (read.energy == label.energy and np.array_equal(read.forces, label.forces))
-        _require(same or not engine.is_complete(broken), f"half of {path.name} is read as a label")
-        shutil.rmtree(broken)
-
-
-def _calculate(engine: Engine, atoms: Atoms, folder: Path, run: Run) -> Label:
-    """Run one calculation; its folder moves twice on the way, as an attempt's does when it is published."""
-    written, moved = folder.with_name(f"{folder.name}.written"), folder.with_name(f"{folder.name}.moved")
-    written.mkdir(parents=True)
-    engine.write_inputs(atoms, written)
-    _require(not engine.is_complete(written), "is_complete() is true before the program ran")
-    try:
-        engine.read_label(written)
-    except EngineError as error:
-        _require(error.where == written, f"the error names {error.where}, not the folder it is about")
-    else:
-        raise AssertionError("read_label() gives a label before the program ran")
-    written.rename(moved)
-    run(engine, moved)
-    for pattern in engine.scratch:
-        for path in moved.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    moved.rename(folder)
-    files = _files(folder)
-    _require(len(files) <= _MAX_FILES, f"{len(files)} files are left: {[path.name for path in files]}")
-    label = engine.read_label(folder)
-    _require(engine.is_complete(folder), "is_complete() is false after the program ran to its end")
-    check_label(atoms, label, folder, GateLimits())
-    _require((label.atoms.pbc == atoms.pbc).all(), f"the frame came back with pbc {label.atoms.pbc}, not {atoms.pbc}")
-    _require(all(label.info.get(key) for key in ("program", "version")), "info lacks `program` or `version`")
-    return label
+    require(other.identity() != engine.identity(), f"{dict(changed)} does not change the identity")
+    for calculation in sorted(engine.can):
+        words = engine.set_by_driver(calculation)
+        is_said = isinstance(words, tuple) and all(isinstance(word, str) and word for word in words)
+        require(is_said, f"set_by_driver({calculation!r}) says no words")
+    require(engine.command(("x",)) == engine.command(("x",)), "command() changes from call to call")
 
 
 def _check_invariance(calculate: _Calculate, atoms: Atoms, label: Label, energy: float, force: float) -> None:
@@ -177,13 +120,13 @@ def _check_invariance(calculate: _Calculate, atoms: Atoms, label: Label, energy:
     other.positions += (0.11, 0.07, -0.05)
     again = calculate("permuted", other)
     change = abs(again.energy - label.energy)
-    _require(change < energy, f"energy changes by {change:.2e} eV when atoms are shifted and numbered anew")
+    require(change < energy, f"energy changes by {change:.2e} eV when atoms are shifted and numbered anew")
     worst = float(np.abs(again.forces - label.forces[order]).max())
-    _require(worst < force, f"forces change by {worst:.2e} eV/Å when atoms are shifted and numbered anew")
+    require(worst < force, f"forces change by {worst:.2e} eV/Å when atoms are shifted and numbered anew")
 
 
 def _check_forces(calculate: _Calculate, atoms: Atoms, label: Label, step: float, tolerance: float) -> None:
-    _require(
+    require(
         np.abs(label.forces).max() > 20 * tolerance, "the forces of this frame are too small to test; displace atoms"
     )
     direction = _generic_direction(label.forces)
@@ -199,13 +142,13 @@ def _check_forces(calculate: _Calculate, atoms: Atoms, label: Label, step: float
 
 def _check_virial(calculate: _Calculate, atoms: Atoms, label: Label, strain: float, tolerance: float) -> None:
     angles = np.abs(atoms.cell.angles() - 90)
-    _require(bool((angles > 1).all()), "the cell is not triclinic, so that its virial proves little; strain it")
-    _require(label.virial is not None, "a frame that is periodic in three directions has no virial")
+    require(bool((angles > 1).all()), "the cell is not triclinic, so that its virial proves little; strain it")
+    require(label.virial is not None, "a frame that is periodic in three directions has no virial")
     virial = np.asarray(label.virial)
-    _require(virial.shape == (3, 3), f"the virial has the shape {virial.shape}")
+    require(virial.shape == (3, 3), f"the virial has the shape {virial.shape}")
     skew = float(np.abs(virial - virial.T).max())
-    _require(skew < tolerance, f"the virial is not symmetric: {skew:.2e} eV")
-    _require(np.abs(virial).max() > 20 * tolerance, "the virial of this frame is too small to test; strain the cell")
+    require(skew < tolerance, f"the virial is not symmetric: {skew:.2e} eV")
+    require(np.abs(virial).max() > 20 * tolerance, "the virial of this frame is too small to test; strain the cell")
     direction = _generic_direction(virial)
 
     def strained(amount: float) -> Atoms:
@@ -226,13 +169,4 @@ def _generic_direction(along: Array) -> Array:
 
 def _compare(what: str, found: float, expected: float, tolerance: float, unit: str) -> None:
     message = f"the {what} is {found:.5f} {unit} along a direction, but −dE there is {expected:.5f} {unit}"
-    _require(abs(found - expected) < tolerance, message)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir())
-
-
-def _require(condition: bool | np.bool_, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)
+    require(abs(found - expected) < tolerance, message)

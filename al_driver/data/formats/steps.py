@@ -83,9 +83,9 @@ def lines_after(text: Buffer, start: int, skip: int, count: int) -> bytes:
     return bytes(text[position:end])
 
 
-def find_all(text: Buffer, word: bytes, start: int, end: int) -> Iterator[int]:
+def find_all(text: Buffer, word: bytes) -> Iterator[int]:
     """Yield every place where a word stands."""
-    found = text.find(word, start, end)
+    found = text.find(word)
     while found >= 0:
         yield found
-        found = text.find(word, found + len(word), end)
+        found = text.find(word, found + len(word))

@@ -63,30 +63,50 @@ def read_outcar(path: Path) -> Iterator[Step]:
         If it is no OUTCAR, or its species cannot be told.
     """
     with open_bytes(path) as text:
-        starts = [*find_all(text, _RUN, 0, len(text))] or [0]
-        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-            yield from _read_run(text, start, end, path)
+        yield from _read_runs(text, path)
 
 
-def _read_run(text: Buffer, start: int, end: int, path: Path) -> Iterator[Step]:
-    first = text.find(b"Iteration", start, end)
-    run = _read_head(bytes(text[max(0, start - 200) : first if first >= 0 else end]))
-    position, cell, number = start, None, 0
-    while (found := text.find(_END_OF_STEP, position, end)) >= 0:
+def _read_runs(text: Buffer, path: Path) -> Iterator[Step]:
+    """Yield the steps of one run after another; a run begins where VASP counts from 1 again.
+
+    One pass over the text: everything else is looked for backwards from the end of a step.
+    """
+    run = _read_head(text, max(0, text.find(_RUN)), len(text))
+    position, ionic, number, cell = 0, 0, 0, None
+    while (found := text.find(_END_OF_STEP, position)) >= 0:
+        iteration = _find_iteration(text, position, found)
+        before, ionic = ionic, int(iteration[1]) if iteration and iteration[1].isdigit() else ionic + 1
+        start = text.rfind(_RUN, position, found) if ionic <= before or not number else -1
+        if start >= 0:
+            yield from _broken_off(text, position, start, number, path)
+            run, position, cell, number = _read_head(text, start, found), start, None, 0
         number += 1
         cell = _read_cell(text, position, found, cell)
         yield _read_step(text, position, found, run, cell, number, path)
         position = found + len(_END_OF_STEP)
-    n_learned = sum(1 for _ in find_all(text, _END_OF_ML_STEP, start, end))
+    yield from _broken_off(text, position, len(text), number, path)
+    n_learned = 0 if run.info["version"].startswith("5") else sum(1 for _ in find_all(text, _END_OF_ML_STEP))
     for _ in range(n_learned - number):
         yield EngineError("no_output", path, "a step of the machine-learned force field, without DFT")
-    if number == 0 and not n_learned:
+    if not number and not n_learned:
         yield EngineError("no_output", path, "the run ended before its first energy")
-    elif text.find(b"Iteration", position, end) >= 0:
+
+
+def _broken_off(text: Buffer, start: int, end: int, number: int, path: Path) -> Iterator[EngineError]:
+    """Yield a step that was begun and has no energy."""
+    if number and text.find(b"Iteration", start, end) >= 0:
         yield EngineError("no_output", path, f"step {number + 1} broke off before its energy")
 
 
-def _read_head(head: bytes) -> _Run:
+def _find_iteration(text: Buffer, start: int, end: int) -> re.Match[bytes] | None:
+    """Return the line over the last electronic step: numbers of the ionic and of the electronic step."""
+    last = text.rfind(b"Iteration", start, end)
+    return _ITERATION.match(text, last) if last >= 0 else None
+
+
+def _read_head(text: Buffer, start: int, end: int) -> _Run:
+    first = text.find(b"Iteration", start, end)
+    head = bytes(text[max(0, start - 200) : first if first >= 0 else end])
     counts, nelm = _COUNTS.search(head), _NELM.search(head)
     symbols = [name.decode() for name in _TITLE.findall(head)]
     if counts is None or nelm is None or not symbols:
@@ -137,15 +157,14 @@ def _find_forces(text: Buffer, start: int, end: int) -> int | None:
 
 
 def _why_unconverged(text: Buffer, start: int, end: int, run: _Run) -> str:
-    last = text.rfind(b"Iteration", start, end)
-    match = _ITERATION.match(text, last) if last >= 0 else None
+    match = _find_iteration(text, start, end)
     if match is None or not match[2].isdigit():
         return "the number of its electronic steps cannot be read"
     if int(match[2]) >= run.max_steps:
         return f"{int(match[2])} electronic steps, and NELM is {run.max_steps}"
-    if text.find(b"EDIFF is reached", last, end) < 0:
+    if text.find(b"EDIFF is reached", match.end(), end) < 0:
         return "VASP does not say that EDIFF is reached"
-    changes = _CHANGE.search(text, last, end)
+    changes = _CHANGE.search(text, match.end(), end)
     largest = max(abs(parse_float(word)) for word in changes.groups()) if changes else 0.0
     if not largest <= _ROUNDED * run.ediff:
         return f"the energy still changed by {largest:.1e} eV; EDIFF is {run.ediff:g}"

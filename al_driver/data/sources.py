@@ -4,7 +4,7 @@ Whatever is wrong with a file is a `ConfigError` that names it. Å, eV, eV/Å.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,9 +102,12 @@ def _check_elements(atoms: Atoms, file: Path, type_map: Sequence[str]) -> None:
         raise ConfigError(Problem(message, file=file))
 
 
-def _read_labelled(file: Path, format: str | None, type_map: Sequence[str]) -> Iterator[Atoms]:
+def _read_labelled(file: Path, format: str | None, type_map: Sequence[str]) -> list[Atoms]:
+    frames: list[Atoms] = []
+    names = set()
     for source in _find_labelled(file, format):
         loaded = load_source(source)
+        names.add(source.format)
         if loaded.problem:
             raise ConfigError(refused(loaded))
         if any(reason == "not_finite" for reason, _ in loaded.left_out):
@@ -112,13 +115,14 @@ def _read_labelled(file: Path, format: str | None, type_map: Sequence[str]) -> I
         if loaded.left_out:
             count = f"{len(loaded.left_out)} of {loaded.n_steps} steps are left out"
             log.warning("%s: %s: %s", source.path, count, "; ".join(map(": ".join, loaded.left_out[:MOST_TOLD])))
-        if not loaded.blocks:
-            raise ConfigError(Problem(f"holds no labelled frame, read as {source.format}", file=file))
-        if not loaded.is_labelled:
+        if loaded.blocks and not loaded.is_labelled:
             raise ConfigError(Problem("has a frame without energy or forces; labelled frames were expected", file=file))
-        for atoms in (atoms for block in loaded.blocks for atoms in block.frames()):
-            _check_elements(atoms, file, type_map)
-            yield atoms
+        frames += (atoms for block in loaded.blocks for atoms in block.frames())
+    if not frames:
+        raise ConfigError(Problem(f"holds no labelled frame, read as {', '.join(sorted(names))}", file=file))
+    for atoms in frames:
+        _check_elements(atoms, file, type_map)
+    return frames
 
 
 def _find_labelled(file: Path, format: str | None) -> list[Source]:

@@ -21,9 +21,9 @@ class DataSource(Params):
     """Labelled data: a folder or file, or the ``init_bulk`` whose result it is."""
 
     path: UserPath | None = None
-    """A deepmd/npy folder, or a file that dpdata reads."""
+    """A deepmd/npy folder, or a file that `al convert` reads."""
     format: str | None = None
-    """dpdata's name of the file's format, e.g. "vasp/outcar"; deepmd/npy when left out."""
+    """E.g. "vasp/outcar". When left out, that of a file is recognised, and a folder holds deepmd/npy."""
     init_bulk: UserPath | None = None
     """The param file of an ``al init_bulk``; its dataset is used."""
 

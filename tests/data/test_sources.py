@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from output_files import FILES
 
 from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import write_frames
@@ -131,3 +132,16 @@ def test_a_damaged_npy_folder_is_named(tmp_path):
     _says(tmp_path / "a", "Si2: cannot be read as deepmd/npy", format=None)
     coord.unlink()
     _says(tmp_path / "a", "Si2: cannot be read as deepmd/npy", format=None)
+
+
+def test_unconverged_steps_never_enter_and_are_told(tmp_path, caplog):
+    (atoms,) = read_labelled(FILES / "OUTCAR.ch4.unconverged.gz", None, ["H", "C"])  # the format is recognised
+    assert atoms.info["energy"] == -23.94708651
+    assert "OUTCAR.ch4.unconverged.gz: 2 of 3 steps are left out: scf_unconverged: step 1: 15 electronic" in caplog.text
+    path = FILES / "OUTCAR.ch4.1step.gz"
+    with pytest.raises(ConfigError, match=r"1step.gz: holds no labelled frame, read as vasp/outcar"):
+        read_labelled(path, "vasp/outcar", ["H", "C"])
+    found = read_labelled(FILES, "vasp/outcar", ["H", "C", "O", "Ge"])  # a folder of them
+    assert sorted(str(atoms.symbols) for atoms in found) == ["Ge8", "H4C", "O2H4", "O2H4", "O2H4"]
+    with pytest.raises(ConfigError, match="files: holds no file in the format lammps/dump"):
+        read_labelled(FILES, "lammps/dump", ["H"])

@@ -12,7 +12,7 @@ BIN := .venv/bin
 
 demo: .venv/.ready
 	$(BIN)/al init_bulk examples/si/init_param.json examples/si/resource.json
-	$(BIN)/python examples/si/reference_md.py
+	$(BIN)/al init_bulk examples/si/valid_param.json examples/si/resource.json
 	$(BIN)/al run examples/si/param.json examples/si/resource.json
 	$(BIN)/al status examples/si/work
 

@@ -103,13 +103,8 @@ def convert(
     """
     out = Path(out).expanduser()
     to = _checked_options(out, to, every, valid)
-    paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    result = Conversion(out)
-    sources = _collect(paths, format, result)
-    result.files = load_sources(sources, type_map, every, workers, progress)
-    result.refused += [refused(loaded) for loaded in result.files if loaded.problem]
-    result.files = _without_twins([loaded for loaded in result.files if not loaded.problem], result)
-    _part_unlabelled(result)
+    sources = _collect([inputs] if isinstance(inputs, (str, Path)) else inputs, format, result)
+    _sort_out(load_sources(sources, type_map, every, workers, progress), result)
     blocks = [block for loaded in result.files for block in loaded.blocks]
     if not blocks:
         raise ConfigError(result.refused or _nothing_left(result))
@@ -155,6 +150,13 @@ def _collect(inputs: Sequence[Path | str], format: str | None, result: Conversio
     if not sources:
         raise ConfigError(result.refused)
     return list(sources.values())
+
+
+def _sort_out(files: Sequence[Loaded], result: Conversion) -> None:
+    """Keep what can be converted together."""
+    result.refused += [refused(loaded) for loaded in files if loaded.problem]
+    result.files = _without_twins([loaded for loaded in files if not loaded.problem], result)
+    _part_unlabelled(result)
 
 
 def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:

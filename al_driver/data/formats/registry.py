@@ -39,7 +39,6 @@ ALIASES = {
     "lammps/dump-text": DUMP, "npy": NPY, "mixed": MIXED, "raw": RAW,
 }  # fmt: skip
 READ_COMPRESSED = {*READERS} - {"qe/pw"}
-STRUCTURES_ONLY = "holds structures without energies; labelled frames were expected"
 
 
 def full_name(format: str) -> str:

@@ -103,6 +103,7 @@ def convert(
     """
     out = Path(out).expanduser()
     to = _checked_options(out, to, every, valid)
+    result = Conversion(out)
     sources = _collect([inputs] if isinstance(inputs, (str, Path)) else inputs, format, result)
     _sort_out(load_sources(sources, type_map, every, workers, progress), result)
     blocks = [block for loaded in result.files for block in loaded.blocks]

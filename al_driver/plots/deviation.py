@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from al_driver.plots.frames import Axis, FrameCensus
-from al_driver.plots.style import CLASS_COLOURS, FAINT, INK, make_figure, number, use_log
+from al_driver.plots.style import CLASS_COLOURS, FAINT, INK, make_figure, number, percent, use_log
 from al_driver.query.params import Metric
 from al_driver.query.window import CANDIDATE, CLASS_NAMES, FAILED
 
@@ -49,7 +49,7 @@ def draw_deviation(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
     else:
         top = last = figure.subplots()
     _draw_histogram(top, census)
-    figure.legend(loc="outside upper left", ncols=5, columnspacing=1.4, handletextpad=0.5)
+    figure.legend(loc="outside lower left", ncols=5, columnspacing=1.4, handletextpad=0.5)
     if census.log_scores:
         use_log(last, "x", census.bins[0], census.bins[-1])
     last.set_xlim(census.bins[0], census.bins[-1])
@@ -76,7 +76,7 @@ def _draw_histogram(axes: "Axes", census: FrameCensus) -> None:
     for name, count, heights in zip(CLASS_NAMES, census.counts, by_class, strict=True):
         axes.stairs(
             below + heights, census.bins, baseline=np.maximum(below, 0.5) if is_log else below, fill=True,
-            color=CLASS_COLOURS[name], label=f"{name}: {count:,} ({100 * count / total:.1f} %)",
+            color=CLASS_COLOURS[name], label=f"{name}: {count:,} ({percent(count / total)})",
         )  # fmt: skip
         below = below + heights
     if census.n_selected:
@@ -90,7 +90,7 @@ def _draw_histogram(axes: "Axes", census: FrameCensus) -> None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.5)
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
     if census.not_finite:
         axes.plot([], [], " ", label=f"not finite, not shown: {census.not_finite:,}")
     axes.set_ylabel("frames")
@@ -122,7 +122,7 @@ def _say_shares(axes: "Axes", census: FrameCensus) -> None:
     unsure = census.by_class[:, [CANDIDATE, FAILED]].sum(axis=1) / np.maximum(census.by_class.sum(axis=1), 1)
     for row, share in enumerate(unsure):
         axes.annotate(
-            f"{100 * share:.1f} % unsure", (1.0, row), (4, 0), xycoords=("axes fraction", "data"),
+            f"{percent(share)} unsure", (1.0, row), (4, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", fontsize=8.0, color="#555555", annotation_clip=False,
         )  # fmt: skip
     for edge in census.temperature.edges[1:-1]:

@@ -90,6 +90,15 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def percent(share: float) -> str:
+    """Return a share for a legend; a small one is not rounded away.
+
+    >>> percent(0.5), percent(0.0002255), percent(0.0)
+    ('50.0 %', '0.023 %', '0.0 %')
+    """
+    return f"{100 * share:.1f} %" if share >= 0.0095 or not share else f"{100 * share:.2g} %"
+
+
 def say_nothing(axes: "Axes", text: str) -> None:
     """Say in an empty panel why it is empty."""
     axes.set_axis_off()

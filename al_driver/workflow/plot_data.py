@@ -4,7 +4,8 @@ Each function reads and draws one picture, or says in a few words why there is n
 """
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +26,40 @@ from al_driver.workflow.step import Record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NO_FRAME = "no frame could be scored"
 MOST_FORCES = 200_000
 """Forces of an ``init_bulk`` that are drawn, and those of a fixed draw where there are more."""
 
 
-def draw_deviation_of(query: Path, index: int) -> "Figure | str":
-    """Draw the distribution of the scores of an iteration."""
-    census, bounds = _read_query(query)
-    if isinstance(census, str):
-        return census
-    return draw_deviation(f"iteration {index}: how unsure the models are", census, bounds)
+@dataclass(frozen=True)
+class Query:
+    """A finished query: its counted frames, None where none could be scored, and the window."""
+
+    census: FrameCensus | None
+    bounds: Bounds
 
 
-def draw_selected_of(query: Path, index: int) -> "Figure | str":
-    """Draw where the selected frames of an iteration lie."""
-    census, bounds = _read_query(query)
-    if isinstance(census, str):
-        return census
-    return draw_selected(f"iteration {index}: where the selected frames lie", census, bounds)
-
-
-def _read_query(query: Path) -> tuple[FrameCensus | str, Bounds]:
-    summary = _result(query)
+def read_query(folder: Path) -> Query:
+    """Read what both pictures of an iteration's frames show."""
+    summary = _result(folder)
     bounds = Bounds(summary["metric"], summary["lower"], summary["upper"])
-    return take_census(query / FRAMES_FILE, bounds.lower, bounds.upper) or "no frame could be scored", bounds
+    return Query(take_census(folder / FRAMES_FILE, bounds.lower, bounds.upper), bounds)
+
+
+def draw_deviation_of(read: Callable[[], Query], index: int) -> "Figure | str":
+    """Draw the distribution of the scores of an iteration."""
+    query = read()
+    if query.census is None:
+        return NO_FRAME
+    return draw_deviation(f"iteration {index}: how unsure the models are", query.census, query.bounds)
+
+
+def draw_selected_of(read: Callable[[], Query], index: int) -> "Figure | str":
+    """Draw where the selected frames of an iteration lie."""
+    query = read()
+    if query.census is None:
+        return NO_FRAME
+    return draw_selected(f"iteration {index}: where the selected frames lie", query.census, query.bounds)
 
 
 def draw_learning_of(trained: Sequence[tuple[str, Path]], scored: Mapping[str, Path], what: str) -> "Figure":
@@ -64,7 +75,7 @@ def draw_learning_of(trained: Sequence[tuple[str, Path]], scored: Mapping[str, P
                 members[0].get("n_frames"), members[0].get("n_train"), counts,
             )
         )  # fmt: skip
-    return draw_learning(f"{what}: what the models have learnt", points)
+    return draw_learning(f"learning curve: {what}", points)
 
 
 def draw_parity_of(folder: Path, what: str) -> "Figure | str":

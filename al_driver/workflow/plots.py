@@ -6,7 +6,7 @@ finished steps each was drawn from; by that, and not by the times of files, a pi
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from al_driver.workflow.plot_data import (
     draw_learning_of,
     draw_parity_of,
     draw_selected_of,
+    read_query,
 )
 from al_driver.workflow.step import Record
 
@@ -101,13 +102,14 @@ def plan_plots(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
     nothing: list[str] = []
     trained: list[tuple[str, Path]] = []
     scored: dict[str, Path] = {}
+    read = lru_cache(maxsize=1)(read_query)  # a long file is read for both pictures at once
     for index in folder.iterations():
         train, query = folder.step(index, "train"), folder.step(index, "query")
         target = train.parent / PLOTS_DIR
         if Record.read(query):
             scored[str(index)] = query
-            plots.append(_plan(target / DEVIATION, [query], partial(draw_deviation_of, query, index)))
-            plots.append(_plan(target / SELECTED, [query], partial(draw_selected_of, query, index)))
+            plots.append(_plan(target / DEVIATION, [query], partial(draw_deviation_of, partial(read, query), index)))
+            plots.append(_plan(target / SELECTED, [query], partial(draw_selected_of, partial(read, query), index)))
         else:
             nothing.append(f"iteration {index}: no {DEVIATION} and no {SELECTED} before its query is done")
         if Record.read(train):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,13 @@ from al_driver.data.dataset import write_dataset
 from al_driver.errors import StateMismatch
 from al_driver.files import write_json
 from al_driver.workflow import plotter as plotter_module
-from al_driver.workflow.plot_data import draw_deviation_of, draw_learning_of, draw_parity_of, draw_selected_of
+from al_driver.workflow.plot_data import (
+    draw_deviation_of,
+    draw_learning_of,
+    draw_parity_of,
+    draw_selected_of,
+    read_query,
+)
 from al_driver.workflow.plots import PlotReport, write_plots
 from al_driver.workflow.plotter import Plotter
 
@@ -143,7 +150,7 @@ def test_a_picture_that_fails_leaves_the_others_alone(work: Path) -> None:
 
 def test_the_distribution_shows_counts_window_and_units(tmp_path: Path) -> None:
     write_query(tmp_path / "query")
-    figure = draw_deviation_of(tmp_path / "query", 3)
+    figure = draw_deviation_of(partial(read_query, tmp_path / "query"), 3)
     said = texts(figure)
     assert "iteration 3: how unsure the models are, 12 frames" in said
     assert {"accurate: 4 (33.3 %)", "candidate: 6 (50.0 %)", "failed: 2 (16.7 %)", "selected: 6"} <= set(said)
@@ -155,7 +162,7 @@ def test_the_distribution_shows_counts_window_and_units(tmp_path: Path) -> None:
 
 def test_the_selected_frames_lie_where_they_were_selected(tmp_path: Path) -> None:
     write_query(tmp_path / "query")
-    figure = draw_selected_of(tmp_path / "query", 3)
+    figure = draw_selected_of(partial(read_query, tmp_path / "query"), 3)
     said = texts(figure)
     assert {"all 12 frames (darker: more)", "6 selected of si", "MD step", "temperature (K)", "300", "600"} <= set(said)
     assert "pressure (bar)" not in said, "it was not swept"
@@ -172,14 +179,17 @@ def test_swept_pressures_have_a_panel_and_a_ramp_has_a_scale(tmp_path: Path) -> 
     fields = [row.split(",") for row in rows]
     pressed = [",".join([*f[:3], "0.0" if f[0].endswith("0") else "1e4", *f[4:]]) for f in fields]
     path.write_text("\n".join([head, *pressed]) + "\n")
-    said = texts(draw_selected_of(tmp_path / "query", 0))
+    said = texts(draw_selected_of(partial(read_query, tmp_path / "query"), 0))
     assert {"pressure (bar)", "0", "10000"} <= set(said)
     ramped = [",".join([*f[:2], str(300.0 + 7 * index), *f[3:]]) for index, f in enumerate(fields * 2)]
     path.write_text("\n".join([head, *ramped]) + "\n")
-    figure = draw_selected_of(tmp_path / "query", 0)
+    figure = draw_selected_of(partial(read_query, tmp_path / "query"), 0)
     assert not isinstance(figure, str)
     assert figure.axes[0].get_ylim() == pytest.approx((300, 300 + 7 * 23))
-    assert not any("unsure" in text and "%" in text for text in texts(draw_deviation_of(tmp_path / "query", 0)))
+    assert not any(
+        "unsure" in text and "%" in text
+        for text in texts(draw_deviation_of(partial(read_query, tmp_path / "query"), 0))
+    )
 
 
 @pytest.mark.parametrize(("on", "words"), [("valid", "6 validation frames"), ("train", "6 training frames (no valid")])

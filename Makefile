@@ -1,13 +1,15 @@
 # `make demo` runs the main job, `make test` the tests; both make .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# What is installed; CI adds chgnet, sevennet and tblite.
+EXTRAS ?= local,dev
 
 .PHONY: demo test check clean-demo
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("al needs Python 3.11 or newer; say PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: .venv/.ready

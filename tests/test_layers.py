@@ -12,7 +12,7 @@ LAYERS = {
     6: ["cli", "live", "__main__"],
     5: ["workflow", "tasks"],
     4: ["jobs", "schema"],  # they compose the nouns' own parameters
-    3: ["engines", "trainers", "explorers", "query", "structures", "screen"],
+    3: ["engines", "trainers", "explorers", "query", "structures", "screen", "plots"],
     2: ["data", *(f"jobs.{name}" for name in ("__init__", "task", "processes", "journal", "runner")),
         *(f"schema.{name}" for name in ("__init__", "base", "resource", "elements", "plugins")),
         *(f"schema.{name}" for name in ("jsonc", "places", "explain", "load", "wording"))],

@@ -175,7 +175,7 @@ RUN_CASES = [
 INIT_CASES = [
     ("structures", "POSCAR", 'structures: needs a list; found "POSCAR"'),
     ("structures", [], "structures: needs at least 1 entry; found 0"),
-    ("structures.1.relax", True, "structures[1].relax: there is no such key; legal are name, path"),
+    ("structures.1.relex", True, "structures[1].relex: there is no such key; did you mean 'relax'?"),
     ("structures.1.scale", [], "structures[1].scale: needs at least 1 entry; found 0"),
     ("structures.1.scale", 0, "structures[1].scale: needs a number larger than 0; found 0"),
     ("structures.1.scale", [1, "b"], 'structures[1].scale[1]: needs a number larger than 0; found "b"'),

@@ -10,9 +10,10 @@ A plugin author writes one test, with a frame that a calculation takes about a s
         atoms.rattle(0.08)
         check_engine(MyEngine(engine="mine", cutoff=400.0), atoms, tmp_path, changed={"cutoff": 500.0})
 
-It runs the real program six times, and again for what else the engine `can`, and raises `AssertionError` at the first
-promise that is not kept. Energies of two different structures are compared, so the settings must be tight enough for
-that: well converged, and with a cutoff at which the number of basis functions no longer matters. eV, eV/Å, Å.
+It runs the real program six times, and seven times more for what else the engine `can`; it raises `AssertionError` at
+the first promise that is not kept. Energies of two different structures are compared, so the settings must be tight
+enough for that: well converged, and with a cutoff at which the number of basis functions no longer matters.
+eV, eV/Å, Å.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -87,11 +88,11 @@ def check_engine(
         require(label.virial is None, "a frame that is not periodic in three directions has a virial")
     tolerances = (energy_tolerance, force_tolerance, virial_tolerance)
     proven = engine.can if calculations is None else engine.can.intersection(calculations)
+    motion: dict[str, Any] = {"start": label, "run": run, "tolerances": tolerances}
     if "relax" in proven:
-        for what in ("cell", "positions") if atoms.pbc.all() else ("positions",):
-            check_relaxation(engine, atoms, directory / what, what=what, run=run, tolerances=tolerances)
+        check_relaxation(engine, atoms, directory / "relax", what="cell" if atoms.pbc.all() else "positions", **motion)
     if "aimd" in proven:
-        check_dynamics(engine, atoms, directory / "dynamics", run=run, tolerances=tolerances)
+        check_dynamics(engine, atoms, directory / "aimd", **motion)
     return label
 
 

@@ -79,3 +79,109 @@ def test_frames_equal_an_independent_reading(calculation: str, option: str, tmp_
         virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
         assert np.abs(np.asarray(label.virial) - virial).max() < 2e-3
         assert label.info["version"].startswith("6.") and label.atoms.pbc.all()
+
+
+@pytest.fixture(scope="module")
+def relaxation(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return run_pw(tmp_path_factory.mktemp("pw") / "run", "relax", nstep="30").read_text()
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "pw.out"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.needs("pw.x")
+def test_several_runs_in_a_file_follow_one_another(relaxation: str, tmp_path: Path) -> None:
+    once = labels_of(write(tmp_path, relaxation))
+    assert len({label.energy for label in once}) == len(once) > 2
+    twice = labels_of(write(tmp_path, 2 * relaxation))
+    assert [label.energy for label in twice] == 2 * [label.energy for label in once]
+    assert np.array_equal(twice[len(once)].atoms.positions, once[0].atoms.positions)
+
+
+@pytest.mark.needs("pw.x")
+def test_no_cut_gives_a_wrong_number(relaxation: str, tmp_path: Path) -> None:
+    """Cut anywhere, within a number too: what comes before is read, and at most the last step is told to be cut."""
+    whole = labels_of(write(tmp_path, relaxation))
+    marks = ["Forces acting", "atom    2 type", "total   stress", "ATOMIC_POSITIONS", "Total force", "!    total"]
+    places = {
+        relaxation.find(mark, start) + shift for mark in marks for start in (0, 20000) for shift in (0, 9, 55, 210)
+    }
+    places |= set(range(relaxation.rfind("total   stress"), len(relaxation), 97))
+    for place in sorted(places):
+        frames = list(read_pw_frames(write(tmp_path, relaxation[:place])))
+        errors = [frame for frame in frames if isinstance(frame, EngineError)]
+        assert len(errors) <= 1 and frames[-1:] == (errors or frames[-1:])
+        assert all(error.reason == "no_output" and "did not end by itself" in error.detail for error in errors)
+        for found, expected in zip(frames, whole, strict=False):
+            if isinstance(found, Label):
+                assert np.array_equal(found.forces, expected.forces) and found.energy == expected.energy
+                assert np.array_equal(np.asarray(found.virial), np.asarray(expected.virial))
+                assert np.array_equal(found.atoms.positions, expected.atoms.positions)
+
+
+@pytest.mark.needs("pw.x")
+def test_a_step_that_did_not_converge_is_told_and_those_before_are_kept(relaxation: str, tmp_path: Path) -> None:
+    steps = relaxation.split("!    total energy")
+    lost = steps[2].replace("convergence has been achieved in", "convergence NOT achieved after")
+    path = write(tmp_path, "!    total energy".join([*steps[:2], lost, *steps[3:]]))
+    frames = list(read_pw_frames(path))
+    assert [isinstance(frame, Label) for frame in frames].count(False) == 1
+    assert errors_of(path) == [("scf_unconverged", errors_of(path)[0][1])]
+    assert errors_of(path)[0][1].startswith("not converged after ") and isinstance(frames[1], EngineError)
+    assert str(path) in str(frames[1])
+    really = run_pw(tmp_path / "really", "md", electrons="conv_thr=1d-10, electron_maxstep=5")
+    reasons = [reason for reason, _ in errors_of(really)]
+    assert reasons == ["scf_unconverged"]
+
+
+@pytest.mark.needs("pw.x")
+def test_an_scf_that_claims_to_be_converged_is_told(tmp_path: Path) -> None:
+    electrons = "conv_thr=1d-12, electron_maxstep=2, scf_must_converge=.false."
+    path = run_pw(tmp_path / "run", "relax", electrons=electrons, nstep="2")
+    assert "convergence has been achieved" in path.read_text()
+    assert {reason for reason, _ in errors_of(path)} == {"scf_unconverged"}
+    assert "1e-12 was asked for" in errors_of(path)[0][1]
+
+
+@pytest.mark.needs("pw.x")
+def test_what_lacks_forces_or_elements_is_told(relaxation: str, tmp_path: Path) -> None:
+    first = relaxation[: relaxation.index("BFGS Geometry")] + " JOB DONE.\n"
+    assert len(labels_of(write(tmp_path, first))) == 1
+    no_stress = labels_of(write(tmp_path, first.replace("(Ry/bohr**3)", "")))
+    assert no_stress[0].virial is None
+    (error,) = errors_of(write(tmp_path, first.replace("force =", "")))
+    assert error == ("engine_error", "pw.x ended, but printed no forces on 2 atoms; it needs tprnfor = .true.,"
+                     " or was told to stop")  # fmt: skip
+    (error,) = errors_of(write(tmp_path, first.replace("Si1 ", "Xx1 ").replace("Si( 1.00)", "Xx( 1.00)")))
+    assert error == ("engine_error", "'Xx' is no element")
+    named = labels_of(write(tmp_path, first.replace("Si1 ", "Wow ")))
+    assert named[0].atoms.get_chemical_symbols() == ["Si", "Si"]  # the element of the potential
+    (error,) = errors_of(write(tmp_path, first.replace("force =    ", "force = ****")))
+    assert error[0] == "not_finite"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "words"),
+    [
+        ("nothing of the kind\n", "no_output", "no SCF of pw.x in it; its last words: nothing of the kind"),
+        ("", "no_output", "its last words: nothing"),
+        (
+            "Program PWSCF v.6.7 starts\n "
+            + 30 * "%"
+            + "\n  Error in routine readpp (1):\n  no file\n "
+            + 30 * "%"
+            + "\n",
+            "engine_error",
+            "Error in routine readpp (1): no file",
+        ),
+    ],
+)
+def test_a_file_without_a_step_is_refused(text: str, reason: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        list(read_pw_frames(write(tmp_path, text)))
+    assert caught.value.reason == reason and words in caught.value.detail
+    with pytest.raises(EngineError, match="there is no such file"):
+        list(read_pw_frames(tmp_path / "missing.out"))

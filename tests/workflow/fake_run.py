@@ -182,8 +182,8 @@ def _label(directory: Path) -> None:
     atoms = read_data(directory / "structure.data", ["Si"])
     rng = np.random.default_rng(_hash(directory))
     forces = rng.normal(size=atoms.positions.shape)
-    (directory / "forces.lammpstrj").write_text(_dump(atoms.positions.tolist(), forces.tolist(), atoms.cell.tolist()))
-    numbers = f"al_energy {rng.normal()}\nal_volume {atoms.get_volume()}\nal_pressure 1 2 3 4 5 6\n"
+    (directory / "frames.lammpstrj").write_text(_dump(atoms.positions.tolist(), forces.tolist(), atoms.cell.tolist()))
+    numbers = f"al_frame 2 {rng.normal()} {atoms.get_volume()} 1 2 3 4 5 6\n"
     (directory / "output").write_text(f"{numbers}Total wall time: 0:00:00\n")
 
 

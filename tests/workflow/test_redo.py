@@ -230,7 +230,7 @@ def test_a_damaged_label_is_not_found_again_and_runs_again(finished: Path, tasks
 def test_a_published_label_that_is_damaged_runs_again(finished: Path, tasks: Tasks) -> None:
     label = finished / "work/iter.0002/label"
     expected = read_result(label / "dataset")
-    (label / "task.000001/forces.lammpstrj").write_text("")
+    (label / "task.000001/frames.lammpstrj").write_text("")
     shutil.rmtree(label / "dataset")
     run(finished)
     assert tasks.run == ["2/label/task.000001"]

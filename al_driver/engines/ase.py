@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from ase import Atoms
 from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -21,7 +20,8 @@ from al_driver.data.frames import Label
 from al_driver.engines.ase_check import check_calculator
 from al_driver.engines.ase_result import INPUT_FILE, failure, make_label, read_end, read_frames, read_sent, require_end
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
-from al_driver.errors import ConfigError, EngineError, Problem
+from al_driver.engines.motion import check_relaxable, draw_velocities, what_is_missing
+from al_driver.errors import EngineError, Problem
 from al_driver.files import write_atomic
 from al_driver.schema.base import Float, UserPath
 from al_driver.schema.elements import Element
@@ -73,31 +73,12 @@ class AseEngine(Engine):
         self._write(atoms, directory)
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
-        """Write what the program reads to relax a structure.
-
-        Raises
-        ------
-        ConfigError
-            If a cell is to be relaxed that is not periodic in three directions.
-        """
-        if relaxation.what == "cell" and not atoms.pbc.all():
-            raise ConfigError(
-                "a structure that is not periodic in three directions has no cell to relax.\n"
-                '  Relax its atoms alone: "what": "positions".'
-            )
+        check_relaxable(atoms, relaxation)
         self._write(atoms, directory, relax=asdict(relaxation))
 
     def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
-        """Write what the program reads for molecular dynamics.
-
-        Raises
-        ------
-        ConfigError
-            If the structure has one atom: without its centre of mass's motion it has none.
-        """
-        if len(atoms) == 1:
-            raise ConfigError("molecular dynamics of a single atom moves nothing; make a supercell first.")
-        self._write(atoms, directory, dynamics=asdict(dynamics))
+        velocities = draw_velocities(atoms, dynamics).tolist()
+        self._write(atoms, directory, dynamics={**asdict(dynamics), "velocities": velocities})
 
     def arguments(self) -> tuple[str, ...]:
         return (str(PROGRAM),)
@@ -110,14 +91,9 @@ class AseEngine(Engine):
 
     def read_relaxation(self, directory: Path, relaxation: Relaxation) -> Label:
         label = self._read_last(directory)
-        sizes = {"the largest force is {:.3g} eV/Å": float(np.linalg.norm(label.forces, axis=1).max())}
-        if relaxation.what == "cell" and label.virial is not None:
-            per_atom = float(np.abs(label.virial).max()) / len(label.atoms)
-            sizes["the stress times the volume of an atom is {:.3g} eV"] = per_atom
-        for words, size in sizes.items():
-            if not size < relaxation.max_force:
-                limit = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
-                raise EngineError("engine_error", directory, f"not relaxed: {words.format(size)} in the end; {limit}")
+        if missing := what_is_missing(label.forces, label.virial, relaxation):
+            limit = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
+            raise EngineError("engine_error", directory, f"not relaxed: {missing} in the end; {limit}")
         return label
 
     def read_dynamics(self, directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:

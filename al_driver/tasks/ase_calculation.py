@@ -19,7 +19,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,16 +206,16 @@ def run_dynamics(
     every: int,
     tau_t: float,
     seed: int,
+    velocities: Sequence[Sequence[float]],
 ) -> None:
     """Move the atoms at constant volume and temperature; write every ``every``-th frame.
 
-    The first velocities are Maxwell's, without a total momentum, scaled to the temperature. The momentum that forces
-    of a grid or of float32 would add is taken out.
+    The total momentum that forces of a grid or of float32 would add is taken out. Velocities in Å/ps.
     """
     import numpy as np
     from ase.units import fs, kB
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # another stream than the one that drew the velocities
     masses = atoms.get_masses()[:, np.newaxis]
     n_free = 3 * len(atoms) - 3
     aim = n_free * kB * temperature / 2
@@ -226,8 +226,7 @@ def run_dynamics(
         momenta = momenta - masses * momenta.sum(axis=0) / masses.sum()
         return momenta, float((momenta**2 / masses).sum() / 2)
 
-    momenta, kinetic = settle(rng.normal(size=(len(atoms), 3)) * np.sqrt(masses))
-    momenta *= math.sqrt(aim / kinetic)
+    momenta, _ = settle(masses * np.array(velocities) / (1000 * fs))
     forces = calculate_forces(atoms)
     for step in range(1, n_steps + 1):
         momenta += step_length / 2 * forces

@@ -1,6 +1,7 @@
 """The program that runs ASE calculators: its thermostat is canonical, its integrator keeps the energy."""
 
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from ase.calculators.calculator import Calculator, SCFError, all_changes
 from ase.calculators.emt import EMT
 from ase.units import fs, kB
 
+from al_driver.engines.base import Dynamics
+from al_driver.engines.motion import draw_velocities
 from al_driver.tasks.ase_calculation import Results, explain, find_callable, find_version, run_dynamics
 
 
@@ -38,6 +41,10 @@ class Kept(Results):
         self.energies.append(atoms.get_potential_energy())
 
 
+def move(atoms: Atoms, kept: Kept, dynamics: Dynamics) -> None:
+    run_dynamics(atoms, kept, **asdict(dynamics), velocities=draw_velocities(atoms, dynamics).tolist())
+
+
 def kinetic_energies(kept: Kept, timestep: float) -> np.ndarray:
     """Return the kinetic energy at half steps, eV, from how far the atoms went."""
     positions = np.array([frame.positions for frame in kept.frames])
@@ -49,7 +56,7 @@ def kinetic_energies(kept: Kept, timestep: float) -> np.ndarray:
 def test_the_thermostat_is_canonical_and_has_its_time_constant() -> None:
     """Three atoms: with 9 in place of 6 degrees of freedom the mean would be half as large again."""
     atoms, kept = Atoms("LiNiO", positions=np.eye(3), calculator=Free()), Kept()
-    run_dynamics(atoms, kept, temperature=500.0, n_steps=15000, timestep=0.002, every=1, tau_t=0.01, seed=1)
+    move(atoms, kept, Dynamics(temperature=500.0, n_steps=15000, timestep=0.002, every=1, tau_t=0.01, seed=1))
     energies = kinetic_energies(kept, 0.002) / (kB * 500.0)
     assert energies.mean() == pytest.approx(3.0, abs=0.1)  # 6 / 2
     assert energies.var() == pytest.approx(3.0, abs=0.4)
@@ -62,7 +69,7 @@ def test_the_thermostat_is_canonical_and_has_its_time_constant() -> None:
 def test_without_a_thermostat_the_energy_is_kept() -> None:
     atoms, kept = bulk("Cu", cubic=True) * (2, 2, 2), Kept()
     atoms.calc = EMT()
-    run_dynamics(atoms, kept, temperature=600.0, n_steps=100, timestep=0.002, every=1, tau_t=1e9, seed=3)
+    move(atoms, kept, Dynamics(temperature=600.0, n_steps=100, timestep=0.002, every=1, tau_t=1e9, seed=3))
     kinetic = kinetic_energies(kept, 0.002)
     potential = np.array(kept.energies)
     total = kinetic[1:] / 2 + kinetic[:-1] / 2 + potential[1:-1]

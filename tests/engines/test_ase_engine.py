@@ -360,6 +360,7 @@ def test_a_command_that_is_no_python_is_found() -> None:
     assert list(make_engine(EMT_ENGINE).check_program(("mpirun", "-n", "2", "python"), {})) == []
 
 
+@pytest.mark.long
 @pytest.mark.needs("module:chgnet")
 def test_the_driver_never_imports_a_calculator() -> None:
     code = (

@@ -17,13 +17,15 @@ from al_driver.data.frames import Array
 from al_driver.units import BOHR_TO_ANGSTROM, RYDBERG_TO_EV
 
 _EVENT = re.compile(
-    r"Program PWSCF +(?P<version>\S+)|(?P<done>JOB DONE)|(?P<error>%{20,})|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)"
-    r"|scf convergence threshold\s*=\s*(?P<threshold>\S+)|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)"
-    r"|(?P<species>atomic species   valence)|^ +\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)"
-    r"|(?P<exx>EXX)|estimated scf accuracy\s+<\s+(?P<accuracy>\S+)|^!+ +total energy\s*=\s*(?P<energy>\S+) Ry"
+    r" *(?:Program PWSCF +(?P<version>\S+)|(?P<done>JOB DONE)|(?P<error>%{20,})"
+    r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|scf convergence threshold\s*=\s*(?P<threshold>\S+)"
+    r"|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)|(?P<species>atomic species   valence)"
+    r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)|(?P<exx>EXX)"
+    r"|estimated scf accuracy\s+<\s+(?P<accuracy>\S+)|!+ +total energy\s*=\s*(?P<energy>\S+) Ry"
     r"|(?P<forces>Forces acting on atoms)|total\s+stress\s+\((?P<stress>Ry/bohr)|convergence NOT (?P<unconverged>.*)"
-    r"|^CELL_PARAMETERS(?P<cell>.*)|^ATOMIC_POSITIONS(?P<positions>.*)|(?P<relaxed>End of BFGS Geometry Optimization)"
+    r"|CELL_PARAMETERS(?P<cell>.*)|ATOMIC_POSITIONS(?P<positions>.*)|(?P<relaxed>End of BFGS Geometry Optimization))"
 )
+"""What a line begins with."""
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:[\d_-].*)?$")
 
@@ -83,7 +85,7 @@ def read_pw_steps(lines: Iterable[str]) -> Iterator[PwStep]:
     stream = (line for line in lines if line.endswith("\n"))  # a last line that was cut may have lost digits
     step = PwStep()
     for line in stream:
-        match = _EVENT.search(line)
+        match = _EVENT.match(line)
         if match is None or match.lastgroup is None:
             continue
         kind, text = match.lastgroup, match[match.lastgroup]

@@ -66,19 +66,9 @@ def check_relaxation(
         At the first promise that is not kept.
     """
     relaxation = Relaxation(what, max_force, max_steps)
-
-    def relax(name: str, asked: Relaxation) -> tuple[Label, frozenset[Path]]:
-        return calculate(
-            engine,
-            directory / name,
-            run,
-            lambda path: engine.write_relaxation(atoms, asked, path),
-            lambda path: engine.read_relaxation(path, asked),
-        )
-
     start = start or calculate_label(engine, atoms, directory / "start", run)[0]
     require(_largest(start, what) > max_force, "the structure is relaxed already, and proves nothing; strain it")
-    label, made = relax("relaxed", relaxation)
+    label, made = _relax(engine, atoms, directory / "relaxed", run, relaxation)
     require(label.energy < start.energy, f"the energy rose from {start.energy:.5f} to {label.energy:.5f} eV")
     _check_atoms(atoms, label.atoms, what)
     again, _ = calculate_label(engine, label.atoms, directory / "after", run)
@@ -86,16 +76,13 @@ def check_relaxation(
     found = _largest(again, what)
     allowed = max_force + max(tolerances[1], tolerances[2] / len(atoms))
     require(found < allowed, f"relaxed to {max_force:g}, but a label of its own has {found:.4f} (eV/Å, or eV per atom)")
-    folder = directory / "relaxed"
-    check_halves(
-        engine,
-        made,
-        folder,
-        lambda path: engine.read_relaxation(path, relaxation),
-        lambda half: is_same_label(half, label),
-    )
+
+    def read(folder: Path) -> Label:
+        return engine.read_relaxation(folder, relaxation)
+
+    check_halves(engine, made, directory / "relaxed", read, lambda half: is_same_label(half, label))
     try:
-        relax("short", Relaxation(what, max_force, 1))
+        _relax(engine, atoms, directory / "short", run, Relaxation(what, max_force, 1))
     except EngineError as error:
         require(error.reason == "engine_error", f"one step is refused as {error.reason}, not engine_error")
     else:
@@ -132,44 +119,54 @@ def check_dynamics(
     AssertionError
         At the first promise that is not kept.
     """
-
-    def move(name: str, dynamics: Dynamics) -> tuple[Trajectory, frozenset[Path]]:
-        frames, made = calculate(
-            engine,
-            directory / name,
-            run,
-            lambda path: engine.write_dynamics(atoms, dynamics, path),
-            lambda path: engine.read_dynamics(path, dynamics),
-        )
-        found, asked = [step for step, _ in frames], list(dynamics.steps)
-        require(found == asked, f"frames of the steps {found} were read, {asked} were asked for")
-        _labels(frames)
-        return frames, made
-
     every = Dynamics(temperature, 3, timestep, 1, 0.1, seed=1)
-    frames, made = move("first", every)
+    frames, made = _move(engine, atoms, directory / "first", run, every)
+    labels = _labels(frames)
     start = start or calculate_label(engine, atoms, directory / "start", run)[0]
-    _check_start(start, _labels(frames)[0].atoms, every)
-    last = _labels(frames)[-1]
-    own, _ = calculate_label(engine, last.atoms, directory / "own", run)
-    _compare("the frame of step 3", last, own, tolerances)
-    again, _ = move("again", every)
+    _check_start(start, labels[0].atoms, every)
+    own, _ = calculate_label(engine, labels[-1].atoms, directory / "own", run)
+    _compare("the frame of step 3", labels[-1], own, tolerances)
+    again, _ = _move(engine, atoms, directory / "again", run, every)
     found = _distance(frames[-1], again[-1])
     require(found < _REPEATS, f"two runs with one seed differ by {found:.1e} Å")
-    other, _ = move("other", Dynamics(temperature, 5, timestep, 2, 0.1, seed=2))
+    other, _ = _move(engine, atoms, directory / "other", run, Dynamics(temperature, 5, timestep, 2, 0.1, seed=2))
     found = _distance(frames[1], other[0])
     require(found > _DIFFERS, f"two seeds give the same trajectory, to {found:.1e} Å")
-    check_halves(
-        engine,
-        made,
-        directory / "first",
-        lambda path: engine.read_dynamics(path, every),
-        lambda half: all(
-            isinstance(found, EngineError) or is_same_label(found, label)
-            for (_, found), label in zip(half, _labels(frames), strict=True)
-        ),
-    )
+
+    def is_same(half: Trajectory) -> bool:
+        pairs = zip((found for _, found in half), labels, strict=True)
+        return all(isinstance(found, EngineError) or is_same_label(found, label) for found, label in pairs)
+
+    check_halves(engine, made, directory / "first", lambda path: engine.read_dynamics(path, every), is_same)
     return frames
+
+
+def _relax(
+    engine: Engine, atoms: Atoms, folder: Path, run: Run, relaxation: Relaxation
+) -> tuple[Label, frozenset[Path]]:
+    return calculate(
+        engine,
+        folder,
+        run,
+        lambda path: engine.write_relaxation(atoms, relaxation, path),
+        lambda path: engine.read_relaxation(path, relaxation),
+    )
+
+
+def _move(
+    engine: Engine, atoms: Atoms, folder: Path, run: Run, dynamics: Dynamics
+) -> tuple[Trajectory, frozenset[Path]]:
+    frames, made = calculate(
+        engine,
+        folder,
+        run,
+        lambda path: engine.write_dynamics(atoms, dynamics, path),
+        lambda path: engine.read_dynamics(path, dynamics),
+    )
+    found, asked = [step for step, _ in frames], list(dynamics.steps)
+    require(found == asked, f"frames of the steps {found} were read, {asked} were asked for")
+    _labels(frames)
+    return frames, made
 
 
 def _labels(frames: Trajectory) -> list[Label]:

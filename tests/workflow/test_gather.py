@@ -153,6 +153,30 @@ def test_what_is_held_back_for_validation_gets_in_from_nowhere(tmp_path: Path) -
     assert gathered.held_back == 4 + 1 + 1
 
 
+def test_what_a_run_validates_on_gets_in_from_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_run.patch(monkeypatch)
+    fake_run.make_folder(tmp_path / "other")
+    fake_run.run(tmp_path / "other")
+    known = read_labelled(tmp_path / "other/work/iter.0001/label/dataset", None, ["Si"])
+    write_frames(tmp_path / "valid.extxyz", known[:1])
+    shutil.copytree(tmp_path / "other/work/iter.0002/label/dataset", tmp_path / "ready")
+    n_ready = len(read_labelled(tmp_path / "ready", None, ["Si"]))
+    first = fake_run.make_folder(tmp_path / "first", valid_data=["../valid.extxyz", "../ready"])
+    fake_run.run(first)
+    for folder in first.glob("work/iter.*"):
+        shutil.rmtree(folder)  # it has begun, and labelled nothing
+    everything = al_driver.gather(tmp_path / "other", tmp_path / "everything")
+    gathered = al_driver.gather([tmp_path / "other", first], tmp_path / "out")
+    assert gathered.held_back == 1 + n_ready
+    held_back = {*read_energies(tmp_path / "ready"), known[0].info["energy"]}
+    assert set(read_energies(tmp_path / "out")) == set(read_energies(everything.folder)) - held_back
+    shutil.rmtree(tmp_path / "ready")
+    al_driver.gather([tmp_path / "other", first], tmp_path / "without")
+    assert f"{first}/work validates on {tmp_path}/ready, which is gone" in caplog.text
+
+
 def test_only_finished_steps_are_read_and_nothing_that_was_set_aside(tmp_path: Path) -> None:
     work = make_run(tmp_path / "work", [make_frame(1)], [make_frame(2)], [make_frame(3)])
     (work / "iter.0001/label/step.json").unlink()
@@ -177,6 +201,8 @@ def test_two_references_are_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     al_driver.gather(tmp_path, tmp_path / "out", allow_mixed=True)
     assert read_energies(tmp_path / "out") == energies([make_frame(1), make_frame(2)])
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert list(settings.values()) == [ENGINE, ENGINE | {"pair_style": "tersoff"}]
 
 
 def test_different_type_maps_make_their_union(tmp_path: Path) -> None:
@@ -317,7 +343,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
         "init/label: 1 frames",
         "work/iter.0000/label: 1 frames",
         "out: 2 frames: Al2Cu2 2",
-        "1 frames that init_bulk keeps from training are left out",
+        "1 frames that are kept for validation are left out",
         "1 duplicates are left out; see out/rejected.jsonl",
     ]
     shutil.rmtree(tmp_path / "work")

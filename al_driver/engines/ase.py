@@ -34,7 +34,6 @@ class AseEngine(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = shlex.quote(sys.executable)
-    scratch: ClassVar[tuple[str, ...]] = ("*.save", "*.wfc*", "*.gpw", "*_WFK*", "*_DEN*", "WAVECAR", "CHG*")
 
     model_config = ConfigDict(populate_by_name=True)  # `arguments` is a method of every engine
 

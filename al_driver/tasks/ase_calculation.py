@@ -28,7 +28,7 @@ _UNCONVERGED = re.compile(
     r"|\b(?:un|non)-?converge|convergence\W+(?:\w+\W+){0,3}?(?:not|fail)",
     re.IGNORECASE,
 )
-_OWN_FILES = ("calculation.json", "result.jsonl", "output")
+CALCULATOR_DIR = "calculator"
 _LONGEST_DETAIL = 300
 
 
@@ -60,7 +60,9 @@ class Results:
             raise Failure("scf_unconverged", "the calculator says that it did not converge")
         magmoms = getattr(atoms.calc, "results", {}).get("magmoms")
         if magmoms is not None:
-            label["magmoms"] = [float(moment) for moment in magmoms]
+            label["magmoms"] = (
+                magmoms.tolist() if hasattr(magmoms, "tolist") else list(magmoms)
+            )  # vectors, where not collinear
         frame = {"positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist()}
         self.write({"step": self.n_steps, **frame, **label})
 
@@ -73,12 +75,21 @@ class Results:
 
 
 def main() -> int:
-    """Do what `calculation.json` in the current folder asks for; return the exit status."""
+    """Do what `calculation.json` in the current folder asks for; return the exit status.
+
+    The calculator works in a folder of its own, which goes when all went well. Nothing else is ever removed, wherever
+    the calculator has left the process.
+    """
+    from ase.parallel import world
+
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # neighbours are no libraries
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    before = set(Path().iterdir())
-    spec = json.loads(Path("calculation.json").read_text(encoding="utf-8"))
-    results = Results(Path("result.jsonl"))
+    folder = Path.cwd()
+    spec = json.loads((folder / "calculation.json").read_text(encoding="utf-8"))
+    results = Results(folder / "result.jsonl")
+    own = folder / CALCULATOR_DIR
+    own.mkdir(exist_ok=True)
+    os.chdir(own)  # calculators write where they stand
     try:
         atoms = make_atoms(spec)
         run(atoms, spec, results)
@@ -89,8 +100,10 @@ def main() -> int:
         results.write({**line, **find_version(spec)})
         return 1
     results.write({"end": "done", "steps": results.n_steps, **find_version(spec)})
-    for path in set(Path().iterdir()) - before - {Path(name) for name in _OWN_FILES}:  # what the calculator left
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    os.chdir(folder)
+    world.barrier()
+    if world.rank == 0:
+        shutil.rmtree(own, ignore_errors=True)
     return 0
 
 

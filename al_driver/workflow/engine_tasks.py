@@ -122,7 +122,7 @@ class EngineTasks(Generic[Result]):
             result = calculation.read(directory)  # says best what went wrong, so it is asked first
         finally:
             for path in (path for pattern in calculation.engine.scratch for path in directory.glob(pattern)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if not calculation.engine.is_complete(directory):
             raise EngineError("no_output", directory, "the program did not reach its end")
         self._results[name] = result

@@ -185,8 +185,45 @@ def test_a_calculation_that_failed_is_told_in_words(
     with pytest.raises(EngineError, match=words) as caught:
         engine.read_label(work)
     assert caught.value.reason == reason
-    assert (work / "log.txt").exists() or fault == "nan"
-    assert any(work.glob(engine.scratch[0])) or fault == "nan"
+    assert (work / "calculator/log.txt").exists() or fault == "nan"  # evidence stays
+
+
+WANDERER = """\
+import os
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+class Wanderer(Calculator):
+    implemented_properties = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=(), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        os.chdir({elsewhere!r})
+        open("written_there", "w").close()
+        if {fails}:
+            raise RuntimeError("lost")
+        vectors = np.zeros((len(self.atoms), 3))
+        self.results = {{"energy": 1.0, "forces": vectors, "magmoms": vectors}}
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_is_removed_where_a_calculator_has_wandered_to(fails: bool, work: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "folder").mkdir(parents=True)
+    (elsewhere / "folder/file").write_text("precious")
+    (tmp_path / "wanderer.py").write_text(WANDERER.format(elsewhere=str(elsewhere), fails=fails))
+    engine = AseEngine(engine="ase", calculator="Wanderer", module=tmp_path / "wanderer.py")
+    engine.write_inputs(make_alloy(), work)
+    run_engine(engine, work)
+    assert (elsewhere / "folder/file").read_text() == "precious"
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["folder", "written_there"]
+    assert (work / "calculator").exists() == fails
+    if fails:
+        with pytest.raises(EngineError, match="lost"):
+            engine.read_label(work)
+    else:
+        assert engine.read_label(work).energy == 1.0
 
 
 @pytest.mark.needs("module:tblite")

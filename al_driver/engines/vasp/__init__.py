@@ -1,0 +1,5 @@
+"""Reference calculations with VASP: the engine is `engine.Vasp`."""
+
+from al_driver.engines.vasp.engine import IncarFiles, Vasp
+
+__all__ = ["IncarFiles", "Vasp"]

@@ -1,0 +1,271 @@
+"""Reference calculations with VASP: one SCF, a relaxation, or dynamics. eV, eV/Å, eV.
+
+The user's INCAR is the base; only what belongs to one structure, to where files lie, or to the calculation that is
+asked for is set by the driver. VASP is always periodic.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from ase import Atoms
+from pydantic import Field, model_validator
+
+from al_driver.data.frames import Array, Label
+from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.engines.motion import check_relaxable, draw_velocities
+from al_driver.engines.vasp import grid as kgrid
+from al_driver.engines.vasp.incar import Tags, electronic, format_incar, number, read_incar
+from al_driver.engines.vasp.lint import functionals, lint, lint_ldau, lint_potentials
+from al_driver.engines.vasp.motion import LABEL, MOMENTS, WORDS, dynamics_tags, relaxation_tags, without_motion
+from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
+from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_potential
+from al_driver.engines.vasp.result import is_done, read_relaxed, read_single, read_trajectory
+from al_driver.engines.vasp.sites import (
+    Hubbard,
+    Site,
+    charge_tags,
+    element_of,
+    has_spin,
+    hubbard_tags,
+    magnetic_tags,
+    split_sites,
+)
+from al_driver.errors import ConfigError, EngineError, Problem
+from al_driver.files import hash_path
+from al_driver.schema.base import Float, Params, PositiveFloat, UserPath, identity
+from al_driver.schema.elements import Element
+from al_driver.schema.suggest import nearest, nearest_file
+from al_driver.units import Unit
+
+
+class IncarFiles(Params):
+    """An INCAR for each calculation; the label's serves those that are left out."""
+
+    label: UserPath
+    """For labels."""
+    relax: UserPath | None = None
+    """For relaxations; the label's when left out."""
+    aimd: UserPath | None = None
+    """For molecular dynamics; the label's when left out."""
+
+
+class Vasp(Engine):
+    """Reference calculation with VASP."""
+
+    engine: Literal["vasp"]
+    """VASP."""
+    incar: UserPath | IncarFiles
+    """Your own INCAR, or one each for label, relax and aimd; its tags are kept but for those of motion."""
+    potcar: Annotated[dict[Element, UserPath], Field(min_length=1)]
+    """A POTCAR of one potential for each element; they are joined in the order of each structure."""
+    kspacing: Annotated[PositiveFloat, Unit("1/Å")] | None = None
+    """Largest distance of neighbouring k-points, 2π included. This, ``kpoints``, or KSPACING in the INCAR."""
+    kpoints: UserPath | None = None
+    """Your own KPOINTS, the same for every structure."""
+    magmoms: dict[Site, Float] = Field(default={})
+    """First magnetic moment of an element's atoms, μ_B; ``Fe1`` are atoms with the tag 1. A moment that a structure
+    file gives an atom comes first."""
+    ldau: dict[Site, Hubbard] = Field(default={})
+    """Hubbard U of an element's atoms; ``Fe1`` are atoms with the tag 1."""
+    charge: Annotated[Float, Unit("e")] | None = None
+    """Charge of each cell; NELECT follows from the potentials."""
+
+    can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
+    default_command: ClassVar[str] = "vasp_std"
+    output_name: ClassVar[str] = "vasp.out"
+    scratch: ClassVar[tuple[str, ...]] = (
+        LINK, FOLDER, kgrid.NAME, "vasprun.xml", "OSZICAR", "CONTCAR", "XDATCAR", "CHG", "CHGCAR",
+        "WAVECAR", "DOSCAR", "EIGENVAL", "IBZKPT", "PCDAT", "PROCAR", "REPORT", "HILLSPOT", "ICONST", "PENALTYPOT",
+        "LOCPOT", "ELFCAR", "AECCAR*", "vaspout.h5", "vaspwave.h5", "STOPCAR", "ML_*",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check_across(self) -> "Vasp":
+        if self.kspacing is not None and self.kpoints is not None:
+            raise ValueError("`kspacing` and `kpoints` both choose k-points; keep one")
+        return self
+
+    def arguments(self) -> tuple[str, ...]:
+        return ()
+
+    def write_inputs(self, atoms: Atoms, directory: Path) -> None:
+        """Write INCAR, POSCAR and KPOINTS, and link POTCAR.
+
+        Raises
+        ------
+        ConfigError
+            If the frame has an element without a potential or no cell, or a potential is of another element.
+        """
+        self._write(atoms, directory, "label", dict(LABEL))
+
+    def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
+        """Write the input of a relaxation.
+
+        Raises
+        ------
+        ConfigError
+            As `write_inputs`; or if a cell is to be relaxed that is not periodic in three directions.
+        """
+        check_relaxable(atoms, relaxation)
+        self._write(atoms, directory, "relax", relaxation_tags(read_incar(self._incar("relax")), relaxation))
+
+    def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
+        """Write the input of molecular dynamics.
+
+        Raises
+        ------
+        ConfigError
+            As `write_inputs`; or if there is one atom only.
+        """
+        velocities = draw_velocities(atoms, dynamics) / 1000  # Å/fs
+        self._write(atoms, directory, "aimd", dynamics_tags(atoms, dynamics), velocities)
+
+    def is_complete(self, directory: Path) -> bool:
+        return is_done(directory)
+
+    def read_label(self, directory: Path) -> Label:
+        return read_single(directory, self.output_name)
+
+    def read_relaxation(self, directory: Path, relaxation: Relaxation) -> Label:
+        return read_relaxed(directory, self.output_name, relaxation)
+
+    def read_dynamics(self, directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
+        return read_trajectory(directory, self.output_name, dynamics)
+
+    def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
+        potentials: dict[str, Potential] = {}
+        for symbol in type_map:
+            if symbol not in self.potcar:
+                yield self._no_potential(symbol)
+        for symbol in self.potcar:
+            try:
+                potentials[symbol] = self._read_potential(symbol)
+            except ConfigError as error:
+                yield from error.problems
+        for message, severity in functionals(potentials) if potentials else ():
+            yield Problem(message, "potcar", severity=severity)
+        for key, sites in (("magmoms", self.magmoms), ("ldau", self.ldau)):
+            for site in sites:
+                if element_of(site) not in type_map:
+                    yield Problem(f"{site} is not of the type_map, {' '.join(type_map)}", key, severity="warning")
+        yield from self._check_incars(type_map, potentials)
+        if self.kpoints is not None:
+            try:
+                kgrid.read_grid(self.kpoints)
+            except ConfigError as error:
+                yield from (Problem(f"{self.kpoints}: {each.message}", "kpoints") for each in error.problems)
+
+    def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:
+        lines = [*WORDS[calculation]]
+        lines.append("INCAR: ISTART = 0, ICHARG = 2, LWAVE and LCHARG = .FALSE.; your other tags of motion removed")
+        own = {"ISPIN and MAGMOM": self.magmoms, "LDAU, LDAUL, LDAUU and LDAUJ": self.ldau}
+        lines += [f"INCAR: {tags}, of each structure's atoms" for tags, values in own.items() if values]
+        if self.charge is not None:
+            lines.append(f"INCAR: NELECT, for a charge of {self.charge:g} e")
+        lines.append("INCAR: LORBIT = 11 with spin, unless yours prints moments")
+        lines.append("POSCAR: atoms grouped by element; POTCAR: joined in that order, a link that goes after the run")
+        return tuple(lines)
+
+    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
+        return {
+            "engine": "vasp",
+            "incar": electronic(read_incar(self._incar(calculation))),
+            "potcar": {
+                symbol: {"titel": potential.title, "sha256": potential.sha256}
+                for symbol, potential in sorted((each, self._read_potential(each)) for each in self.potcar)
+            },
+            "kspacing": self.kspacing,
+            "kpoints": None if self.kpoints is None else {"sha256": hash_path(self.kpoints)},
+            "magmoms": identity(dict(self.magmoms)),
+            "ldau": identity(dict(self.ldau)),
+            "charge": self.charge or 0.0,
+        }
+
+    def _incar(self, calculation: Calculation) -> Path:
+        if isinstance(self.incar, Path):
+            return self.incar
+        return getattr(self.incar, calculation) or self.incar.label
+
+    def _check_incars(self, type_map: Sequence[str], potentials: dict[str, Potential]) -> Iterator[Problem]:
+        done = set[Path]()
+        for calculation in ("label", "relax", "aimd"):
+            path = self._incar(calculation)
+            key = "incar" if isinstance(self.incar, Path) else f"incar.{calculation}"
+            if path in done:
+                continue
+            done.add(path)
+            try:
+                user = read_incar(path)
+            except ConfigError as error:
+                hint = "" if path.exists() else nearest_file(path)
+                yield from (Problem(f"{path}: {each.message}{hint}", key) for each in error.problems)
+                continue
+            findings = [*lint(user, calculation, type_map), *lint_ldau(user, self.ldau), *self._check_grid(user)]
+            findings += lint_potentials(user, potentials) if potentials else ()
+            if self.magmoms and number(user, "ISPIN", 2) != 2:
+                findings.append((f"ISPIN = {user['ISPIN']}, but `magmoms` are given; take one of them out", "error"))
+            for message, severity in findings:
+                yield Problem(f"{path}: {message}", key, severity=severity)
+
+    def _check_grid(self, user: Tags) -> list[tuple[str, Literal["error", "warning"]]]:
+        own = "kspacing" if self.kspacing is not None else "kpoints" if self.kpoints is not None else None
+        if own and "KSPACING" in user:
+            return [(f"KSPACING of the INCAR and `{own}` both choose k-points; take one of them out", "error")]
+        if not own and "KSPACING" not in user:
+            return [("nothing chooses k-points; give `kspacing`, `kpoints`, or KSPACING in the INCAR", "error")]
+        return []
+
+    def _no_potential(self, symbol: str) -> Problem:
+        hint = nearest(symbol, self.potcar, otherwise="there are")
+        return Problem(f"no POTCAR for {symbol} of the type_map{hint}", key="potcar")
+
+    def _read_potential(self, symbol: str) -> Potential:
+        """Read the potential of an element.
+
+        Raises
+        ------
+        ConfigError
+            If it is not one, or is of another element.
+        """
+        path, key = self.potcar[symbol], f"potcar.{symbol}"
+        if not path.is_file():
+            raise ConfigError(Problem(f"{path} does not exist{nearest_file(path)}", key))
+        try:
+            potential = read_potential(path)
+        except ConfigError as error:
+            raise ConfigError([Problem(f"{path} {each.message}", key) for each in error.problems]) from error
+        if potential.element != symbol:
+            found = f"{path} is for {potential.element} (TITEL {potential.title}), not for {symbol}"
+            raise ConfigError(Problem(found, key))
+        return potential
+
+    def _write(
+        self, atoms: Atoms, directory: Path, calculation: Calculation, own: Tags, velocities: Array | None = None
+    ) -> None:
+        missing = sorted(set(atoms.get_chemical_symbols()) - set(self.potcar))
+        if missing:
+            raise ConfigError(self._no_potential(missing[0]))
+        if atoms.cell.rank < 3:
+            raise ConfigError("a structure for VASP has no cell; put a molecule into a box, with vacuum around it.")
+        user = read_incar(self._incar(calculation))
+        layout = make_layout(atoms, list(self.potcar), split_sites(self.ldau))
+        symbols = [symbol for (symbol, _), _ in layout.groups]
+        potentials = {symbol: self._read_potential(symbol) for symbol in symbols}
+        own = own | self._structure_tags(user, atoms, layout, potentials)
+        grid, source = kgrid.choose_grid(atoms, user, self.kspacing, self.kpoints)
+        if number(user, "ISMEAR", 1) == -5 and kgrid.n_points(grid) < kgrid.FEWEST_FOR_TETRAHEDRA:
+            few = f"ISMEAR = -5 needs at least {kgrid.FEWEST_FOR_TETRAHEDRA} k-points, and {len(atoms)} atoms have"
+            raise ConfigError(Problem(f"{few} {kgrid.describe_grid(grid, source)}; use ISMEAR = 0", "incar"))
+        comment = kgrid.describe_grid(grid, source)
+        kgrid.write_kpoints(grid, comment, directory, kspacing=self.kspacing, file=self.kpoints)
+        write_poscar(atoms, layout, directory, velocities)
+        text = format_incar(without_motion(user), own, (comment,))
+        (directory / "INCAR").write_text(text, encoding="utf-8")
+        link_joined([self.potcar[symbol] for symbol in symbols], directory)
+
+    def _structure_tags(self, user: Tags, atoms: Atoms, layout: Layout, potentials: dict[str, Potential]) -> Tags:
+        """Return the tags that belong to a structure's atoms."""
+        tags = magnetic_tags(user, atoms, layout, self.magmoms)
+        tags |= hubbard_tags(user, layout, self.ldau) | charge_tags(self.charge, layout, potentials)
+        return tags | (MOMENTS if has_spin(user, tags) and number(user, "LORBIT", 0) < 10 else {})

@@ -1,0 +1,122 @@
+"""VASP's INCAR: read as VASP reads it, compared by meaning, written with what the driver sets after the user's tags.
+
+Which tags move atoms, which only say how a calculation runs, and which decide its numbers stands here. Source: the
+VASP wiki, category "INCAR tag".
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from al_driver.errors import ConfigError, Problem
+
+Tags = dict[str, str]
+"""Tags in upper case with their values as written."""
+
+
+def words(text: str) -> frozenset[str]:
+    """Return a table of words as a set."""
+    return frozenset(text.split())
+
+
+IONIC = words(
+    "NSW IBRION ISIF POTIM EDIFFG SMASS MDALGO TEBEG TEEND NBLOCK KBLOCK NFREE PMASS LANGEVIN_GAMMA LANGEVIN_GAMMA_L "
+    "ANDERSEN_PROB CSVR_PERIOD NHC_NCHAINS NHC_PERIOD NHC_NRESPA NHC_NS TSUBSYS PSUBSYS NSUBSYS RANDOM_SEED SCALEE "
+    "IOPT MAXMOVE TIMESTEP IMAGES SPRING LCLIMB ICHAIN PSTRESS IWAVPR LBLUEOUT HILLS_H HILLS_W HILLS_BIN"
+)
+"""How atoms move."""
+_OF_A_RUN = words(
+    "SYSTEM ISTART ICHARG INIWAV NWRITE LWAVE LCHARG LVTOT LVHAR LELF LAECHG LORBIT LPARD RWIGS NEDOS EMIN EMAX "
+    "LOPTICS NPAR NCORE KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC NCORE_IN_IMAGE1 LUSEVDW LH5 KPOINT_BSE MAXMEM "
+    "ALGO IALGO NELM NELMIN NELMDL LDIAG TIME WEIMIN EBREAK DEPER IMIX AMIX BMIX AMIX_MAG BMIX_MAG AMIN MIXPRE MAXMIX "
+    "INIMIX WC LSUBROT ISYM SYMPREC LMAXMIX LDAUPRINT"
+)
+"""How a calculation is run, how it converges, and what it writes: two that differ in these give the same numbers."""
+_DEFAULTS = {
+    "ISPIN": "1", "PREC": "NORMAL", "LREAL": "F", "ISMEAR": "1", "SIGMA": "0.2", "EDIFF": "0.0001", "ADDGRID": "F",
+    "LASPH": "F", "LHFCALC": "F", "LSORBIT": "F", "LNONCOLLINEAR": "F", "LDAU": "F", "IVDW": "0", "KGAMMA": "T",
+}  # fmt: skip
+_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(\"[^\"]*\"|[^;]*)", re.DOTALL)
+_TRUE, _FALSE = re.compile(r"\.?T(RUE)?\.?", re.IGNORECASE), re.compile(r"\.?F(ALSE)?\.?", re.IGNORECASE)
+
+
+def read_incar(path: Path) -> Tags:
+    """Read an INCAR.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there, holds no tag, or gives one tag two values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(Problem(f"cannot be read: {error.strerror}", file=path)) from error
+    return parse_incar(text, path)
+
+
+def parse_incar(text: str, path: Path) -> Tags:
+    """Return the tags of an INCAR's text; comments start with ``#`` or ``!``, ``;`` separates, ``\\`` goes on."""
+    bare = "\n".join(re.split("[#!]", line, maxsplit=1)[0] for line in text.splitlines())
+    bare = re.sub(r"\\\s*\n", " ", bare)
+    tags: Tags = {}
+    for piece in re.findall(r"(?:\"[^\"]*\"|[^;\n\"])+", bare):
+        match = _ASSIGNMENT.match(piece)
+        if match is None:
+            continue
+        name, value = match[1].upper(), match[2].strip()
+        if name in tags and canonical(tags[name]) != canonical(value):
+            raise ConfigError(Problem(f"{name} stands twice, as {tags[name]!r} and as {value!r}; keep one", file=path))
+        tags[name] = value
+    if not tags:
+        raise ConfigError(Problem("holds no tag; an INCAR of VASP was expected", file=path))
+    return tags
+
+
+def canonical(value: str) -> str:
+    """Return a value such that two ways to write it are one: numbers, truth values, letters of either case."""
+    words = []
+    for word in value.split():
+        if _TRUE.fullmatch(word) or _FALSE.fullmatch(word):
+            words.append("T" if _TRUE.fullmatch(word) else "F")
+            continue
+        try:
+            words.append(f"{float(word.lower().replace('d', 'e')):.12g}")
+        except ValueError:
+            words.append(word.upper())
+    return " ".join(words)
+
+
+def number(tags: Mapping[str, str], name: str, default: float) -> float:
+    """Return a tag's number; the default where it is not there, NaN where it is none."""
+    if name not in tags:
+        return default
+    try:
+        return float(tags[name].split()[0].lower().replace("d", "e"))
+    except (ValueError, IndexError):
+        return float("nan")
+
+
+def is_true(tags: Mapping[str, str], name: str, default: bool = False) -> bool:
+    """Return a tag's truth value."""
+    return canonical(tags[name]) == "T" if name in tags else default
+
+
+def electronic(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that decide energy, forces and stress of a frame, by meaning; VASP's defaults stand for none."""
+    found = {
+        name: canonical(value)
+        for name, value in tags.items()
+        if name not in IONIC and name not in _OF_A_RUN and not name.startswith("ML_")
+    }
+    found["PREC"] = {"A": "ACCURATE", "N": "NORMAL", "L": "LOW"}.get(found.get("PREC", ""), found.get("PREC", "NORMAL"))
+    defaults = {name: canonical(value) for name, value in _DEFAULTS.items()}
+    return {name: value for name, value in sorted(found.items()) if defaults.get(name) != value}
+
+
+def format_incar(user: Mapping[str, str], own: Mapping[str, str], comments: tuple[str, ...] = ()) -> str:
+    """Return the text of an INCAR: the user's tags, then those the driver sets, after comments of its own."""
+    lines = [f"! {comment}" for comment in comments]
+    lines += [f"{name} = {value}" for name, value in user.items() if name not in own]
+    lines += ["! set by the driver", *(f"{name} = {value}" for name, value in own.items())]
+    return "\n".join(lines) + "\n"

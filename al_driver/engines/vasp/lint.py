@@ -1,0 +1,110 @@
+"""What `al check` finds in a user's INCAR before anything is submitted: what is wrong for labels, and what is risky.
+
+Tags that are not there count with VASP's own default.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from ase.calculators.vasp import create_input
+
+from al_driver.engines.base import Calculation
+from al_driver.engines.vasp.incar import IONIC, Tags, canonical, is_true, number, words
+from al_driver.engines.vasp.potentials import Potential
+from al_driver.engines.vasp.sites import Hubbard
+from al_driver.schema.suggest import nearest
+
+Finding = tuple[str, Literal["error", "warning"]]
+"""What was found, and how bad it is."""
+_NOT_METALS = words("H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe Rn At Sb")
+_ENCUT_PER_ENMAX = 1.3
+_MAX_EDIFF, _MIN_NELM = 1e-5, 100
+_OF_ONE_CELL = ("NBANDS", "NGX", "NGY", "NGZ", "NGXF", "NGYF", "NGZF", "NUPDOWN", "EFIELD", "DIPOL", "ROPT", "FERWE")
+_OF_ATOMS = {"NELECT": "charge", "MAGMOM": "magmoms", "LDAUL": "ldau", "LDAUU": "ldau", "LDAUJ": "ldau"}
+_D_AND_F = {2: 4, 3: 6}  # LMAXMIX for U on such electrons
+_MORE_TAGS = words("IVDW KSPACING KGAMMA LASPH METAGGA MDALGO NCORE KPAR LMAXMIX PRECFOCK SYSTEM")
+
+
+def lint(tags: Tags, calculation: Calculation, type_map: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is wrong with an INCAR."""
+    yield from _check_accuracy(tags)
+    yield from _check_kind(tags, calculation)
+    for name in _OF_ONE_CELL:
+        if name in tags:
+            yield f"{name} = {tags[name]} is kept as it is for structures of every size", "warning"
+    for name, key in _OF_ATOMS.items():
+        if name in tags:
+            yield f"{name} = {tags[name]} belongs to one structure; take it out and use `{key}`", "error"
+    if number(tags, "ISMEAR", 1) == -5 and type_map and not _NOT_METALS.intersection(type_map):
+        metals = " ".join(type_map)
+        yield f"ISMEAR = -5 gives wrong forces in a metal ({metals}); use ISMEAR = 1 and a small SIGMA", "error"
+    known = _known_tags()
+    for name in tags:
+        if name not in known and not name.startswith("ML_"):
+            yield f"{name} is no tag of VASP that is known here{nearest(name, known)}; VASP ignores what it", "warning"
+
+
+def lint_potentials(tags: Tags, potentials: Mapping[str, Potential]) -> Iterator[Finding]:
+    """Yield what is wrong with an INCAR for these potentials."""
+    encut = number(tags, "ENCUT", float("nan"))
+    highest = max(potentials.values(), key=lambda potential: potential.enmax)
+    if encut < highest.enmax:
+        yield f"ENCUT = {encut:g} eV is below ENMAX of {highest.title}, {highest.enmax:g} eV", "warning"
+    elif encut < _ENCUT_PER_ENMAX * highest.enmax:
+        wanted = f"1.3 × ENMAX of {highest.title}, {_ENCUT_PER_ENMAX * highest.enmax:.0f} eV"
+        yield f"ENCUT = {encut:g} eV is below {wanted}: the stress is not converged", "warning"
+
+
+def functionals(potentials: Mapping[str, Potential]) -> Iterator[Finding]:
+    """Yield that potentials are of different functionals."""
+    kinds = {symbol: (one.functional, one.title.split()[0]) for symbol, one in potentials.items()}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{symbol}: {title} (LEXCH {lexch})" for symbol, (lexch, title) in kinds.items())
+        yield f"the potentials are of different functionals: {told}", "warning"
+
+
+def lint_ldau(tags: Tags, ldau: Mapping[str, Hubbard]) -> Iterator[Finding]:
+    """Yield that the mixer leaves out the density that U acts on."""
+    needed = max((_D_AND_F.get(one.l, 2) for one in ldau.values()), default=2)
+    if number(tags, "LMAXMIX", 2) < needed:
+        yield f"U converges badly with LMAXMIX = {number(tags, 'LMAXMIX', 2):g}; set LMAXMIX = {needed}", "warning"
+
+
+def _check_accuracy(tags: Tags) -> Iterator[Finding]:
+    if not number(tags, "ENCUT", float("nan")) > 0:
+        yield "ENCUT (eV) is missing; without it each set of elements has a cutoff of its own", "error"
+    ediff, nelm, isym = number(tags, "EDIFF", 1e-4), number(tags, "NELM", 60), number(tags, "ISYM", 2)
+    if not ediff <= _MAX_EDIFF:
+        yield f"EDIFF = {ediff:g}{_default(tags, 'EDIFF')}: forces are noisy above {_MAX_EDIFF:g}", "warning"
+    if not nelm >= _MIN_NELM:
+        yield f"NELM = {nelm:g}{_default(tags, 'NELM')}: a hard frame needs more; take {_MIN_NELM}", "warning"
+    if isym > 0:
+        yield f"ISYM = {isym:g}{_default(tags, 'ISYM')}: symmetry makes labels of one cell differ; take 0", "warning"
+    if canonical(tags.get("LREAL", "F")) != "F":
+        words = "real-space projection is inaccurate in cells below some 30 atoms; take .FALSE."
+        yield f"LREAL = {tags['LREAL']}: {words}", "warning"
+
+
+def _check_kind(tags: Tags, calculation: Calculation) -> Iterator[Finding]:
+    if is_true(tags, "ML_LMLFF"):
+        yield "ML_LMLFF = .TRUE.: frames of VASP's own force field are no DFT; take it out", "error"
+    if "ISIF" in tags and not number(tags, "ISIF", 2) >= 2 and calculation == "label":
+        yield f"ISIF = {tags['ISIF']} leaves out the stress, and virials train; take ISIF = 2", "error"
+    if number(tags, "ICHARG", 2) >= 10:
+        yield f"ICHARG = {tags['ICHARG']} keeps the density of another calculation; take it out", "error"
+    if number(tags, "PSTRESS", 0.0) != 0:
+        yield f"PSTRESS = {tags['PSTRESS']} is added to the stress; take it out", "error"
+    if number(tags, "NSW", 0) > 0 and calculation == "label":
+        yield f"NSW = {tags['NSW']}: a label is one frame, so it is set to 0", "warning"
+    wants_spin = number(tags, "ISPIN", 1) == 2 or is_true(tags, "LNONCOLLINEAR") or is_true(tags, "LSORBIT")
+    if is_true(tags, "LNONCOLLINEAR") and wants_spin:
+        yield "LNONCOLLINEAR: moments of atoms are not carried; MAGMOM stays VASP's default", "warning"
+
+
+def _default(tags: Tags, name: str) -> str:
+    return "" if name in tags else " (VASP's default)"
+
+
+def _known_tags() -> frozenset[str]:
+    lists = (name for name in dir(create_input) if name.endswith("_keys"))
+    return frozenset(word.upper() for name in lists for word in getattr(create_input, name)) | IONIC | _MORE_TAGS

@@ -1,0 +1,164 @@
+"""What VASP calculated, from its OUTCAR: labels in the order of atoms that was sent. eV, Å, eV/Å, μ_B.
+
+A label's frame is the one that was sent, in full precision; the OUTCAR, which has five decimals of a position, must
+show the same. Later frames have those five. The reader of the OUTCAR says what converged.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+
+from al_driver.data.formats.steps import Step
+from al_driver.data.formats.vasp_outcar import read_outcar
+from al_driver.data.frames import Label
+from al_driver.data.gate import GateLimits, check_same_frame
+from al_driver.engines.base import Dynamics, Relaxation
+from al_driver.engines.motion import what_is_missing
+from al_driver.engines.vasp.poscar import read_sent
+from al_driver.errors import EngineError
+
+OUTCAR = "OUTCAR"
+_END = b"General timing and accounting informations for this job"
+_TAIL = 20_000  # bytes at the end of an OUTCAR that hold the timing
+_MOMENTS = re.compile(r"magnetization \(x\)\s*\n.*?\n-+\n(.*?)\n-+\n", re.DOTALL)
+_TOLD = re.compile(
+    r"^.*(?:\berror\b|VERY BAD NEWS|incompatible|internal error|not found|EDDDAV|ZBRENT).*$", re.I | re.M
+)
+_UNCONVERGED = "scf_unconverged"
+
+
+def is_done(directory: Path) -> bool:
+    """Say whether VASP wrote its closing lines."""
+    path = directory / OUTCAR
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        return _END in stream.read()
+
+
+def read_single(directory: Path, output: str) -> Label:
+    """Read the label of the frame that was sent."""
+    sent, order = read_sent(directory)
+    steps = _read_steps(directory, output)
+    if len(steps) > 1:
+        raise EngineError("engine_error", directory, f"{len(steps)} ionic steps, where one frame was asked for")
+    label = _require(steps[0], directory)
+    _check_start(sent, order, label, directory)
+    return _in_order(label, sent, order, directory, moments=_read_moments(directory))
+
+
+def read_relaxed(directory: Path, output: str, relaxation: Relaxation) -> Label:
+    """Read the last frame of a relaxation, which must keep its limits."""
+    sent, order = read_sent(directory)
+    steps = _read_steps(directory, output)
+    if isinstance(steps[0], Label):
+        _check_start(sent, order, steps[0], directory)
+    last = _require(steps[-1], directory)
+    positions = _unwrapped(sent.positions, last, order)
+    cell = last.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
+    atoms = Atoms(sent.numbers, positions=positions, cell=cell, pbc=sent.pbc)
+    label = _in_order(last, atoms, order, directory, moments=_read_moments(directory))
+    missing = what_is_missing(label.forces, last.virial, relaxation)
+    if missing:
+        limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
+        raise EngineError("engine_error", directory, f"not relaxed after {len(steps)} steps: {missing}; {limits}")
+    return label
+
+
+def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
+    """Read the frames of dynamics, each checked by itself."""
+    sent, order = read_sent(directory)
+    steps = _read_steps(directory, output)
+    if isinstance(steps[0], Label):
+        _check_start(sent, order, steps[0], directory)
+    if len(steps) <= dynamics.n_steps:
+        words = f"VASP calculated {len(steps)} steps, not {dynamics.n_steps + 1}; it may have been told to stop"
+        raise EngineError("no_output", directory, words)
+    positions, frames = sent.positions, dict[int, Label | EngineError]()
+    for index, step in enumerate(steps):
+        if isinstance(step, EngineError):
+            frames[index] = EngineError(step.reason, directory, step.detail)
+            continue
+        positions = _unwrapped(positions, step, order) if index else positions
+        atoms = Atoms(sent.numbers, positions=positions, cell=sent.cell, pbc=sent.pbc)
+        try:
+            frames[index] = _in_order(step, atoms, order, directory)
+        except EngineError as error:
+            frames[index] = EngineError(error.reason, directory, f"step {index}: {error.detail}")
+    return [(step, frames[step]) for step in dynamics.steps]
+
+
+def _read_steps(directory: Path, output: str) -> list[Step]:
+    """Read every ionic step; where there is none, say what VASP said."""
+    path = directory / OUTCAR
+    if not path.is_file():
+        raise _without_result(directory, output, "VASP wrote no OUTCAR")
+    try:
+        steps = list(read_outcar(path))
+    except (ValueError, IndexError, KeyError) as error:
+        raise _without_result(directory, output, f"the OUTCAR cannot be read ({error})") from error
+    if isinstance(steps[0], EngineError) and steps[0].reason == "no_output" and len(steps) == 1:
+        raise _without_result(directory, output, steps[0].detail)
+    return steps
+
+
+def _without_result(directory: Path, output: str, otherwise: str) -> EngineError:
+    path = directory / output
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    told = [" ".join(line.strip(" |*\n").split()) for line in _TOLD.findall(text)]
+    if told:
+        return EngineError("engine_error", directory, f"{otherwise}; it said: {'; '.join(told[:3])}"[:500])
+    return EngineError("no_output", directory, otherwise)
+
+
+def _require(step: Step, directory: Path) -> Label:
+    if isinstance(step, EngineError):
+        raise EngineError(step.reason, directory, step.detail)
+    return step
+
+
+def _check_start(sent: Atoms, order: "np.ndarray", label: Label, directory: Path) -> None:
+    """Refuse an OUTCAR of another frame, as VASP sees it: periodic, in the order of the POSCAR."""
+    there = Atoms(sent.numbers, positions=sent.positions, cell=sent.cell, pbc=True)[order]
+    check_same_frame(there, label.atoms, directory, GateLimits())
+
+
+def _unwrapped(before: "np.ndarray", label: Label, order: "np.ndarray") -> "np.ndarray":
+    """Return positions in the order that was sent, each nearest to where its atom was in the step before."""
+    found = np.empty_like(before)
+    found[order] = label.atoms.positions
+    steps, _ = find_mic(found - before, label.atoms.cell, True)
+    return np.asarray(before + steps)
+
+
+def _in_order(
+    label: Label, atoms: Atoms, order: "np.ndarray", directory: Path, moments: list[float] | None = None
+) -> Label:
+    """Return a label with its forces in the order that was sent."""
+    forces = np.empty_like(label.forces)
+    forces[order] = label.forces
+    virial = label.virial if atoms.pbc.all() else None
+    if not (
+        np.isfinite(label.energy) and np.isfinite(forces).all() and np.isfinite(0 if virial is None else virial).all()
+    ):
+        raise EngineError("not_finite", directory, "energy, a force or the virial is not a finite number")
+    info = dict(label.info)
+    if moments is not None and len(moments) == len(order):
+        back = np.argsort(order)
+        info["magmoms"] = [moments[index] for index in back]
+    return replace(label, atoms=atoms, forces=forces, virial=virial, info=info)
+
+
+def _read_moments(directory: Path) -> list[float] | None:
+    """Return the moments of the atoms in the end, in the order of the POSCAR; None where VASP printed none."""
+    text = (directory / OUTCAR).read_text(encoding="utf-8", errors="replace")
+    tables = _MOMENTS.findall(text)
+    if not tables:
+        return None
+    rows = [line.split() for line in tables[-1].splitlines() if line.split()]
+    return [float(row[-1]) for row in rows if row[0].isdecimal()]

@@ -1,0 +1,147 @@
+"""What is read of VASP: in the order that was sent, in full precision; and why there is no label."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import vasp_path  # noqa: F401
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from vasp_case import INCAR, make_engine, run_standin
+
+from al_driver.data.frames import Label
+from al_driver.engines.base import Dynamics, Relaxation
+from al_driver.engines.vasp import Vasp
+from al_driver.errors import EngineError
+
+SHORT = Dynamics(400.0, 4, 0.002, 2, 0.1, seed=1)
+
+
+@pytest.fixture
+def alloy() -> Atoms:
+    """Atoms in a shuffled order, some outside the cell."""
+    atoms = bulk("Cu", cubic=True, a=3.8)
+    atoms.symbols = "CuAlCuAl"
+    atoms.rattle(0.08, seed=2)
+    atoms.positions[1] += atoms.cell.array[0]
+    return atoms
+
+
+def calculate(engine: Vasp, atoms: Atoms, folder: Path, fault: str = "") -> Label:
+    folder.mkdir(exist_ok=True)
+    engine.write_inputs(atoms, folder)
+    run_standin(engine, folder, fault)
+    return engine.read_label(folder)
+
+
+def test_a_label_is_of_the_frame_that_was_sent(alloy: Atoms, tmp_path: Path) -> None:
+    label = calculate(make_engine(tmp_path, ["Al", "Cu"]), alloy, tmp_path / "task")
+    direct = alloy.copy()
+    direct.calc = EMT()
+    assert (label.atoms.positions == alloy.positions).all() and (label.atoms.numbers == alloy.numbers).all()
+    assert np.abs(label.forces - direct.get_forces()).max() < 1e-6
+    virial = -direct.get_stress(voigt=False) * direct.get_volume()
+    assert label.virial == pytest.approx(virial, abs=1e-5)
+    assert label.info == {"program": "vasp", "version": "6.4.2"}
+
+
+def test_a_slab_has_no_virial_and_keeps_its_directions(alloy: Atoms, tmp_path: Path) -> None:
+    alloy.pbc = (True, True, False)
+    label = calculate(make_engine(tmp_path, ["Al", "Cu"]), alloy, tmp_path / "task")
+    assert label.virial is None and list(label.atoms.pbc) == [True, True, False]
+
+
+def test_moments_come_back_in_the_order_that_was_sent(alloy: Atoms, tmp_path: Path) -> None:
+    alloy.set_initial_magnetic_moments([1.0, 2.0, 3.0, -4.0])
+    label = calculate(make_engine(tmp_path, ["Al", "Cu"], INCAR + "ISPIN = 2\n"), alloy, tmp_path / "task")
+    assert label.info["magmoms"] == pytest.approx([0.95, 1.9, 2.85, -3.8])
+    plain = calculate(make_engine(tmp_path, ["Al", "Cu"]), alloy, tmp_path / "plain")
+    assert "magmoms" not in plain.info
+    assert label.energy - plain.energy == pytest.approx(-0.01 * 30, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "words"),
+    [
+        ("unconverged", "scf_unconverged", "120 electronic steps, and NELM is 120"),
+        ("crash", "engine_error", "it said: internal error in: mpi.F"),
+        ("garbage", "no_output", "the OUTCAR cannot be read"),
+        ("silent", "no_output", "VASP wrote no OUTCAR"),
+        ("moved", "positions_changed", "came back"),
+    ],
+)
+def test_each_failure_has_its_reason(alloy: Atoms, tmp_path: Path, fault: str, reason: str, words: str) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    with pytest.raises(EngineError) as caught:
+        calculate(engine, alloy, tmp_path / "task", fault)
+    assert caught.value.reason == reason and words in caught.value.detail
+    assert caught.value.where == tmp_path / "task"
+
+
+def test_what_vasp_refuses_is_told(alloy: Atoms, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    engine.write_inputs(alloy, tmp_path)
+    (tmp_path / "KPOINTS").unlink()
+    run_standin(engine, tmp_path)
+    with pytest.raises(
+        EngineError, match=r"engine_error: VASP wrote no OUTCAR; it said: ERROR: open of file KPOINTS failed"
+    ):
+        engine.read_label(tmp_path)
+    assert not engine.is_complete(tmp_path)
+
+
+def test_an_outcar_of_other_elements_is_refused(alloy: Atoms, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    calculate(engine, alloy, tmp_path / "task")
+    outcar = tmp_path / "task/OUTCAR"
+    text = outcar.read_text()
+    swapped = (
+        text.replace("PAW_PBE Al", "PAW_PBE XX").replace("PAW_PBE Cu", "PAW_PBE Al").replace("PAW_PBE XX", "PAW_PBE Cu")
+    )
+    outcar.write_text(swapped)
+    with pytest.raises(
+        EngineError, match=r"species_mismatch: atom 0 \(Cu\) came back where atom 0 \(Al\) was sent; 4 atoms"
+    ):
+        engine.read_label(tmp_path / "task")
+
+
+def test_a_relaxation_must_keep_its_limits(alloy: Atoms, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    for name, most in (("long", 300), ("short", 2)):
+        relaxation, folder = Relaxation("cell", 0.05, most), tmp_path / name
+        folder.mkdir()
+        engine.write_relaxation(alloy, relaxation, folder)
+        assert run_standin(engine, folder) == 0
+        if name == "long":
+            label = engine.read_relaxation(folder, relaxation)
+            assert np.linalg.norm(label.forces, axis=1).max() < 0.05
+            assert label.atoms.get_chemical_symbols() == ["Cu", "Al", "Cu", "Al"]
+            assert label.atoms.positions[1, 0] > 3.5  # where it was sent, not wrapped
+        else:
+            with pytest.raises(
+                EngineError, match=r"engine_error: not relaxed after 2 steps: the .*; max_force is 0.05"
+            ):
+                engine.read_relaxation(folder, relaxation)
+
+
+def test_frames_of_dynamics_are_checked_one_by_one(alloy: Atoms, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    for name in ("", "unconverged 3", "killed 3"):
+        folder = tmp_path / f"run {name}"
+        folder.mkdir()
+        engine.write_dynamics(alloy, SHORT, folder)
+        run_standin(engine, folder, name)
+        if name == "killed 3":
+            with pytest.raises(EngineError, match="no_output: VASP calculated 3 steps, not 5"):
+                engine.read_dynamics(folder, SHORT)
+            continue
+        (first, one), (second, two) = engine.read_dynamics(folder, SHORT)
+        assert (first, second) == (2, 4)
+        assert isinstance(two, Label) and np.abs(two.atoms.positions - alloy.positions).max() < 0.3
+        if name:
+            assert isinstance(one, EngineError) and (one.reason, one.where) == ("scf_unconverged", folder)
+        else:
+            assert isinstance(one, Label)
+            own = calculate(engine, one.atoms, tmp_path / "own")
+            assert np.abs(own.forces - one.forces).max() < 1e-3

@@ -3,6 +3,7 @@
 Virial: minus the column "stress (eV)", which is +dE/dstrain; the block "Pressure Internal" of the same file has the
 other sign, and the programs of PWmat's makers turn it too. (dpdata 1.1 keeps the sign, and takes 1602 for 1602.18.)
 The file says how many electronic steps a frame took, not how many it was allowed: `MOST_STEPS` are PWmat's own limits.
+OUT.MLMD, which an SCF writes, is one frame of the same kind, at the time -1.
 """
 
 import re
@@ -20,28 +21,50 @@ MOST_STEPS = (100, 40)
 _HEAD = re.compile(rb"^ *(\d+) +atoms, *Iteration[^=\n]*=\s*(\S+?),[^\n]*$", re.MULTILINE)
 _ENERGIES = re.compile(rb"Etot,Ep,Ek[^=]*=\s*(\S+)\s+(\S+)\s+(\S+)")
 _SCF = re.compile(rb"SCF\s*=\s*(\d+)")
+_STRESS = re.compile(rb"stress[^:\n]*:")
 
 
-def read_movement(path: Path) -> Iterator[Step]:
+def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS) -> Iterator[Step]:
     """Yield each frame of a MOVEMENT.
+
+    Parameters
+    ----------
+    most_steps
+        Electronic steps that the first calculation, and each after it, was allowed.
 
     Raises
     ------
     ValueError
         If it is none.
     """
+    text, heads = _read_heads(path)
+    for number, (head, end) in enumerate(
+        zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
+    ):
+        yield _read_frame(head, text[head.end() : end], number, path, most_steps)
+
+
+def read_times(path: Path) -> list[float]:
+    """Return the time of each frame, fs; the number of the step where a relaxation wrote them.
+
+    Raises
+    ------
+    ValueError
+        If it is no MOVEMENT.
+    """
+    return [parse_float(head[2]) for head in _read_heads(path)[1]]
+
+
+def _read_heads(path: Path) -> tuple[bytes, list[re.Match[bytes]]]:
     with open_bytes(path) as opened:
         text = bytes(opened)
     heads = list(_HEAD.finditer(text))
     if not heads:
         raise ValueError("no MOVEMENT: no line `N atoms,Iteration`")
-    for number, (head, end) in enumerate(
-        zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
-    ):
-        yield _read_frame(head, text[head.end() : end], number, path)
+    return text, heads
 
 
-def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path) -> Step:
+def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path, most_steps: tuple[int, int]) -> Step:
     n_atoms = int(head[1])
     energies, electronic = _ENERGIES.search(head[0]), _SCF.search(head[0])
     lattice = _table(block, b"Lattice vector", 3)
@@ -49,7 +72,7 @@ def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path) ->
     forces = _table(block, b"\n Force", n_atoms)
     if energies is None or lattice is None or sites is None or forces is None:
         return EngineError("no_output", path, f"step {number} is not whole")
-    most = MOST_STEPS[parse_float(head[2]) > 0]
+    most = most_steps[parse_float(head[2]) > 0]
     if electronic and int(electronic[1]) >= most:
         detail = f"step {number}: {int(electronic[1])} electronic steps, and PWmat's limit is {most}"
         return EngineError("scf_unconverged", path, detail)
@@ -64,7 +87,7 @@ def _table(block: bytes, title: bytes, n_rows: int) -> Array | None:
     start = block.find(title)
     if start < 0:
         return None
-    rows = lines_after(block, start + 1, 0, n_rows).replace(b"stress (eV):", b" ")
+    rows = _STRESS.sub(b" ", lines_after(block, start + 1, 0, n_rows))
     values = parse_floats(rows)
     if rows.count(b"\n") < n_rows or values.size % n_rows:
         return None

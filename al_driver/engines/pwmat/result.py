@@ -1,0 +1,168 @@
+"""Labels from what PWmat wrote, and the frame that was sent: OUT.MLMD of an SCF, MOVEMENT of what moves. eV, Å, eV/Å.
+
+REPORT says at its end how long the run took, and for an SCF why it ended: ``ending_scf_reason = tol …`` where a
+tolerance was reached. Where it says nothing of that, the number of electronic steps of a frame is held against what
+``etot.input`` allows. PWmat prints cells with eleven digits and energies with ten; the frame of a label is the one
+that was sent, once the printed one has been compared with it. No file names PWmat's version. Sources:
+introduceREPORT.md of github.com/HongzhenTian/PWmat-doc, MOVEMENT_1 and OUT.MLMD of dpdata's tests.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from al_driver.data.formats.pwmat import MOST_STEPS, read_movement, read_times
+from al_driver.data.formats.steps import Step
+from al_driver.data.frames import Array, Label
+from al_driver.data.gate import GateLimits, check_same_frame
+from al_driver.engines.base import Dynamics, Relaxation
+from al_driver.engines.motion import what_is_missing
+from al_driver.engines.pwmat.atom_config import read_sent, sent_order
+from al_driver.engines.pwmat.etot import read_etot_input
+from al_driver.errors import ConfigError, EngineError
+
+ETOT, REPORT, STDOUT, MLMD, MOVEMENT = "etot.input", "REPORT", "pwmat.out", "OUT.MLMD", "MOVEMENT"
+_END = b"total computation time"
+_REASON = re.compile(r"ending_scf_reason\s*=\s*(\S[^\n]*)")
+_TOLERANCE = "tol"
+_TAIL = 4000  # bytes; the end of REPORT is one line, before it at most the eigenvalues of a k-point
+_TIME_TOLERANCE = 0.01  # of a time step
+
+
+def has_ended(directory: Path) -> bool:
+    """Say whether REPORT tells the run's time, which PWmat writes last."""
+    path = directory / REPORT
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        return _END in stream.read()
+
+
+def read_scf(directory: Path) -> Label:
+    """Read the label of the frame in ``atom.config``."""
+    sent, (step, *_) = read_sent(directory), _read_steps(directory, MLMD)
+    _check_endings(directory)
+    found = _require(step, directory)
+    order = sent_order(sent, found.atoms.numbers, directory)
+    check_same_frame(_periodic(sent), found.atoms[order], directory, GateLimits())
+    return _make_label(sent, found, order, directory)
+
+
+def read_relaxed(directory: Path, relaxation: Relaxation) -> Label:
+    """Read the last structure of a relaxation, which must keep to its limits."""
+    sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT)
+    _check_endings(directory)
+    found = _require(steps[-1], directory)
+    order = sent_order(sent, found.atoms.numbers, directory)
+    cell = found.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
+    fractional = _unwrapped(_fractional(found, order), sent.cell.scaled_positions(sent.positions))
+    atoms = Atoms(sent.numbers, positions=fractional @ cell, cell=cell, pbc=sent.pbc)
+    missing = what_is_missing(found.forces, found.virial, relaxation)
+    if missing:
+        limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
+        raise EngineError("engine_error", directory, f"not relaxed after {len(steps)} frames: {missing}; {limits}")
+    return _make_label(atoms, found, order, directory)
+
+
+def read_trajectory(directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
+    """Read the frames of dynamics, each told by its time; positions go on beyond the cell."""
+    sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT)
+    fractional = sent.cell.scaled_positions(sent.positions)
+    frames = dict[int, Label | EngineError]()
+    timestep = dynamics.timestep * 1000
+    for number, step in zip(_numbers(directory, timestep), steps, strict=True):
+        if isinstance(step, EngineError):
+            frames[number] = EngineError(step.reason, directory, step.detail)
+            continue
+        order = sent_order(sent, step.atoms.numbers, directory)
+        fractional = _unwrapped(_fractional(step, order), fractional)
+        atoms = Atoms(sent.numbers, positions=fractional @ sent.cell.array, cell=sent.cell, pbc=sent.pbc)
+        try:
+            check_same_frame(_periodic(atoms), step.atoms[order], directory, GateLimits())
+            frames[number] = _make_label(atoms, step, order, directory)
+        except EngineError as error:
+            frames[number] = EngineError(error.reason, directory, f"step {number}: {error.detail}")
+    missing = [number for number in dynamics.steps if number not in frames]
+    if missing:
+        detail = f"{len(missing)} of {len(dynamics.steps)} frames are missing in {MOVEMENT}{_last_words(directory)}"
+        raise EngineError("no_output", directory, detail)
+    return [(number, frames[number]) for number in dynamics.steps]
+
+
+def _read_steps(directory: Path, name: str) -> list[Step]:
+    """Read every frame of a run that has ended, held against the electronic steps that it was allowed."""
+    if not has_ended(directory):
+        raise EngineError("no_output", directory, f"PWmat did not reach its end{_last_words(directory)}")
+    try:
+        limits = read_etot_input(directory / ETOT).electronic_limits(MOST_STEPS)
+        return list(read_movement(directory / name, limits))
+    except (OSError, ValueError, ConfigError) as error:
+        detail = f"{name} cannot be read ({error}){_last_words(directory)}"
+        raise EngineError("no_output", directory, detail) from error
+
+
+def _check_endings(directory: Path) -> None:
+    """Refuse where the last SCF ended without reaching a tolerance.
+
+    Raises
+    ------
+    EngineError
+        ``scf_unconverged``, with the reason in PWmat's words.
+    """
+    text = (directory / REPORT).read_text(encoding="utf-8", errors="replace")
+    reasons = _REASON.findall(text)
+    if reasons and not reasons[-1].startswith(_TOLERANCE):
+        (*_, last) = ("0", *re.findall(r"^ *iter= *(\d+)", text, re.MULTILINE))
+        detail = f"{REPORT} says ending_scf_reason = {reasons[-1].strip()}, after {last} iterations"
+        raise EngineError("scf_unconverged", directory, detail)
+
+
+def _require(step: Step, directory: Path) -> Label:
+    if isinstance(step, EngineError):
+        raise EngineError(step.reason, directory, step.detail)
+    return step
+
+
+def _numbers(directory: Path, timestep: float) -> Iterator[int]:
+    """Yield the step of each frame."""
+    for time in read_times(directory / MOVEMENT):
+        ratio = time / timestep
+        if not abs(ratio - round(ratio)) < _TIME_TOLERANCE * max(1.0, abs(ratio)):
+            detail = f"{MOVEMENT} has a frame at {time:g} fs; steps of {timestep:g} fs were asked for"
+            raise EngineError("engine_error", directory, detail)
+        yield round(ratio)
+
+
+def _make_label(atoms: Atoms, found: Label, order: "np.ndarray", directory: Path) -> Label:
+    virial = found.virial if atoms.pbc.all() else None
+    if not all(np.isfinite(part).all() for part in (found.energy, found.forces, 0.0 if virial is None else virial)):
+        raise EngineError("not_finite", directory, "energy, a force or the virial is not a finite number")
+    info = {"program": "PWmat", "version": "unknown"}
+    return Label(atoms, found.energy, found.forces[order], virial, info)
+
+
+def _periodic(atoms: Atoms) -> Atoms:
+    """Return the frame as PWmat sees it."""
+    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def _fractional(found: Label, order: "np.ndarray") -> Array:
+    fractional: Array = found.atoms.cell.scaled_positions(found.atoms.positions)[order]
+    return fractional
+
+
+def _unwrapped(fractional: Array, before: Array) -> Array:
+    """Return fractional positions without the jumps of atoms that left the cell since the frame before."""
+    return fractional - np.round(fractional - before)
+
+
+def _last_words(directory: Path) -> str:
+    """Return the last line that PWmat printed, for a message."""
+    path = directory / STDOUT
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"; it printed last: {last[:200]}" if last else ""

@@ -17,6 +17,9 @@ from ase.io.extxyz import key_val_str_to_dict
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+SITE_COLUMNS = {"initial_magmoms": "R", "tags": "I"}
+"""What belongs to an atom beside its species, and goes with it: its first magnetic moment, μ_B, and the number that
+tells it from others of its element. With the column type of extxyz."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,29 @@ def sort_by_type(atoms: Atoms, type_map: Sequence[str]) -> Atoms:
     return atoms[order]
 
 
+def site_arrays(atoms: Atoms) -> dict[str, Any]:
+    """Return, by name, what atoms carry of `SITE_COLUMNS`, where it is not zero for all."""
+    found = {name: atoms.arrays[name] for name in SITE_COLUMNS if name in atoms.arrays}
+    return {name: values for name, values in found.items() if values.ndim == 1 and values.any()}
+
+
+def carry_sites(source: Atoms, target: Atoms) -> Atoms:
+    """Give the atoms of a frame what those of another, the same in number and order, carry; return it."""
+    for name, values in site_arrays(source).items():
+        target.arrays[name] = values.copy()
+    return target
+
+
 def frame_key(atoms: Atoms, decimals: int = 6) -> str:
-    """Return a hash by which a frame is found again: species, cell and wrapped positions, to 1e-6 Å."""
+    """Return a hash by which a frame is found again: species, cell, wrapped positions to 1e-6 Å, and its sites."""
     wrapped = atoms.copy()
     wrapped.wrap(eps=10.0**-decimals)
     digest = hashlib.sha256(np.asarray(atoms.numbers, dtype=np.int64).tobytes())
     digest.update(np.asarray(atoms.pbc, dtype=np.int64).tobytes())
     for array in (wrapped.cell.array, wrapped.positions):
         digest.update((np.round(array, decimals) + 0.0).tobytes())
+    for name, values in site_arrays(atoms).items():
+        digest.update(name.encode() + np.asarray(values, dtype=np.float64).tobytes())
     return digest.hexdigest()
 
 
@@ -87,6 +105,7 @@ def labelled_frame(label: Label, info: dict[str, Any] | None = None) -> Atoms:
 def read_label(frame: Atoms) -> Label:
     """Return the label that a frame carries: what `labelled_frame` made."""
     atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    carry_sites(frame, atoms)
     virial = frame.info.get("virial")
     return Label(atoms, float(frame.info["energy"]), frame.arrays["forces"], virial)
 
@@ -94,7 +113,7 @@ def read_label(frame: Atoms) -> Label:
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
     """Write extxyz with 17 significant digits, which reads back to the bit (ASE's own writer prints 8 decimals).
 
-    Columns: species, positions, and forces where a frame has them; ``info`` becomes the comment line.
+    Columns: species, positions; forces and `SITE_COLUMNS` where a frame has them; ``info`` becomes the comment line.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
@@ -107,6 +126,8 @@ def _frame_lines(atoms: Atoms) -> Iterable[str]:
     columns, properties = [atoms.positions], "species:S:1:pos:R:3"
     if "forces" in atoms.arrays:
         columns, properties = [*columns, atoms.arrays["forces"]], f"{properties}:forces:R:3"
+    for name, values in site_arrays(atoms).items():
+        columns, properties = [*columns, values[:, None]], f"{properties}:{name}:{SITE_COLUMNS[name]}:1"
     comment = {"Lattice": atoms.cell.array.T, "Properties": properties, "pbc": atoms.pbc, **atoms.info}
     yield f"{len(atoms)}\n{' '.join(f'{key}={_comment_value(value)}' for key, value in comment.items())}\n"
     for symbol, row in zip(atoms.get_chemical_symbols(), np.hstack(columns), strict=True):

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.cell import Cell
 from ase.data import atomic_masses, atomic_numbers
 
-from al_driver.data.frames import Array
+from al_driver.data.frames import Array, site_arrays
 from al_driver.errors import EngineError
 
 PADDING = 5.0
@@ -105,10 +105,23 @@ def write_data(path: Path, atoms: Atoms, type_map: Sequence[str]) -> Rotation:
     lines += [f"{i} {atomic_masses[atomic_numbers[name]]:.17g} # {name}" for i, name in enumerate(type_map, 1)]
     lines += ["", "Atoms # atomic", ""]
     types = {atomic_numbers[name]: i for i, name in enumerate(type_map, 1)}
+    sites = site_arrays(atoms)
+    if sites:
+        lines[-2] += f" sites {' '.join(sites)}"
     for i, (number, position) in enumerate(zip(atoms.numbers, positions, strict=True), 1):
-        lines.append(f"{i} {types[number]} {_join(position)}")
+        own = f" # {' '.join(f'{values[i - 1]:.17g}' for values in sites.values())}" if sites else ""
+        lines.append(f"{i} {types[number]} {_join(position)}{own}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return rotation
+
+
+def read_sites(path: Path) -> dict[str, Array]:
+    """Read, from a data file that `write_data` wrote, what `data.frames.site_arrays` gave of its atoms."""
+    with path.open(encoding="utf-8") as stream:
+        head = next((line for line in stream if line.startswith("Atoms # atomic")), "")
+        names = head.split()[4:]
+        rows = [line.partition("#")[2].split() for line in stream if "#" in line] if names else []
+    return {name: np.array([float(row[i]) for row in rows]) for i, name in enumerate(names)}
 
 
 def read_rotation(path: Path) -> Rotation:

@@ -14,6 +14,7 @@ from ase import Atoms
 from al_driver.data.dataset import find_systems
 from al_driver.data.formats.load import Source, find_sources, lacks_cell, load_source, refused
 from al_driver.data.formats.recognise import MIXED, NPY
+from al_driver.data.frames import carry_sites
 from al_driver.data.structure_files import read_structure_file
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest_file
@@ -43,7 +44,7 @@ def find_paths(path: Path) -> list[Path]:
 def read_structures(path: Path, type_map: Sequence[str], pbc: tuple[bool, bool, bool] | None = None) -> list[Atoms]:
     """Read every frame of a file, or of every file that a pattern finds.
 
-    Only species, positions, cell and periodicity are kept.
+    Only species, positions, cell and periodicity are kept, and what `data.frames.SITE_COLUMNS` names.
 
     Parameters
     ----------
@@ -88,6 +89,7 @@ def read_labelled(path: Path, format: str | None, type_map: Sequence[str]) -> li
 def _clean(atoms: Atoms, file: Path, type_map: Sequence[str], pbc: tuple[bool, bool, bool] | None) -> Atoms:
     _check_elements(atoms, file, type_map)
     clean = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc if pbc is None else pbc)
+    carry_sites(atoms, clean)
     if lacks_cell(clean.cell.array, clean.pbc):
         raise ConfigError(Problem("has no cell along a periodic direction; give a cell, or set `pbc`", file=file))
     if len(clean) == 0 or not np.isfinite(clean.positions).all() or not np.isfinite(clean.cell.array).all():

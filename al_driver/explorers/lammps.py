@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 
 from ase import Atoms
 
-from al_driver.data.lammps import dump_steps, iter_steps, read_dump, read_rotation, write_data
+from al_driver.data.frames import SITE_COLUMNS
+from al_driver.data.lammps import dump_steps, iter_steps, read_dump, read_rotation, read_sites, write_data
 from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt, read_version
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
@@ -98,9 +99,12 @@ class LammpsExplorer(Explorer):
     def read_frames(
         cls, directory: Path, steps: Collection[int] | None, type_map: Sequence[str]
     ) -> Iterator[tuple[int, Atoms]]:
-        rotation = read_rotation(directory / DATA_FILE)
+        rotation, sites = read_rotation(directory / DATA_FILE), read_sites(directory / DATA_FILE)
         for step, atoms in read_dump(directory / TRAJECTORY_FILE, steps, type_map):
-            yield step, rotation.restore(atoms)
+            restored = rotation.restore(atoms)
+            for name, values in sites.items():
+                restored.set_array(name, values, int if SITE_COLUMNS[name] == "I" else float)
+            yield step, restored
 
     def check(self, type_map: Sequence[str], relative: bool) -> Iterator[Problem]:
         sound = True

@@ -11,7 +11,7 @@ import ase.io
 from ase import Atoms
 
 from al_driver.data.dataset import write_dataset
-from al_driver.data.frames import frame_key, read_frames, write_frames
+from al_driver.data.frames import carry_sites, frame_key, read_frames, site_arrays, write_frames
 from al_driver.data.gate import GateLimits, too_close
 from al_driver.errors import ConfigError, TasksFailed
 from al_driver.files import write_json_lines
@@ -124,13 +124,15 @@ def set_aside_stages(folder: WorkFolder, stage: str) -> list[Path]:
 
 
 def write_structures(folder: Path, frames: Sequence[Atoms]) -> None:
-    """Write ``NNN.vasp``, for a person to look at and for ``explore`` to start from; without a cell ``NNN.extxyz``."""
+    """Write ``NNN.vasp``, to look at and to explore from; without a cell, or with moments, ``NNN.extxyz``."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted write
     temporary.mkdir()
     for index, atoms in enumerate(frames):
         bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        if bare.cell.rank == 3:
+        if site_arrays(atoms):
+            write_frames(temporary / f"{index:03d}.extxyz", [carry_sites(atoms, bare)])
+        elif bare.cell.rank == 3:
             ase.io.write(temporary / f"{index:03d}.vasp", bare, format="vasp")
         else:
             write_frames(temporary / f"{index:03d}.extxyz", [bare])

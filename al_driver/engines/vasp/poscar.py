@@ -1,7 +1,8 @@
 """POSCAR: atoms grouped by site in full precision, with where each stood in the frame that was sent. Å, Å/fs.
 
 VASP wants atoms of one kind together. Each line of a position ends with the element and the number of the atom in the
-frame that was sent, which VASP does not read: so everything it prints is put back into that order.
+frame that was sent, which VASP does not read: so everything it prints is put back into that order. What an atom carries
+beside (`data.frames.SITE_COLUMNS`) stands after it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.frames import Array
+from al_driver.data.frames import SITE_COLUMNS, Array, site_arrays
 from al_driver.errors import EngineError
 
 NAME = "POSCAR"
@@ -57,7 +58,12 @@ def write_poscar(atoms: Atoms, layout: Layout, directory: Path, velocities: Arra
     lines.append(" ".join(str(count) for _, count in layout.groups))
     lines.append("Cartesian")
     symbols = atoms.get_chemical_symbols()
-    lines += [f"{_row(atoms.positions[index])} {symbols[index]} {index}" for index in layout.order]
+    sites = site_arrays(atoms)
+    lines[0] += "".join(f" {name}" for name in sites)
+    own = [" ".join(f"{values[index]:.17g}" for values in sites.values()) for index in range(len(atoms))]
+    lines += [
+        f"{_row(atoms.positions[index])} {symbols[index]} {index} {own[index]}".rstrip() for index in layout.order
+    ]
     if velocities is not None:
         lines += ["", *(_row(velocities[index]) for index in layout.order)]
     (directory / NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -82,7 +88,11 @@ def read_sent(directory: Path) -> tuple[Atoms, "np.ndarray"]:
     cell = [[float(word) for word in line.split()] for line in lines[2:5]]
     positions = np.array([[float(word) for word in row[:3]] for row in rows])
     pbc = [letter == "T" for letter in lines[0].split()[1]]
-    return Atoms([rows[index][3] for index in back], positions=positions[back], cell=cell, pbc=pbc), order
+    sent = Atoms([rows[index][3] for index in back], positions=positions[back], cell=cell, pbc=pbc)
+    for column, name in enumerate(lines[0].split()[2:], 5):
+        values = [float(rows[index][column]) for index in back]
+        sent.set_array(name, values, int if SITE_COLUMNS[name] == "I" else float)
+    return sent, order
 
 
 def _site(symbol: str, tag: int, split: Sequence[str]) -> Site:

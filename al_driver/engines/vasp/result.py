@@ -14,7 +14,7 @@ from ase.geometry import find_mic
 
 from al_driver.data.formats.steps import Step
 from al_driver.data.formats.vasp_outcar import read_outcar
-from al_driver.data.frames import Label
+from al_driver.data.frames import Label, carry_sites
 from al_driver.data.gate import GateLimits, check_same_frame
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.motion import what_is_missing
@@ -61,7 +61,7 @@ def read_relaxed(directory: Path, output: str, relaxation: Relaxation) -> Label:
     last = _require(steps[-1], directory)
     positions = _unwrapped(sent.positions, last, order)
     cell = last.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
-    atoms = Atoms(sent.numbers, positions=positions, cell=cell, pbc=sent.pbc)
+    atoms = carry_sites(sent, Atoms(sent.numbers, positions=positions, cell=cell, pbc=sent.pbc))
     label = _in_order(last, atoms, order, directory, moments=_read_moments(directory))
     missing = what_is_missing(label.forces, last.virial, relaxation)
     if missing:
@@ -85,7 +85,7 @@ def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tu
             frames[index] = EngineError(step.reason, directory, step.detail)
             continue
         positions = _unwrapped(positions, step, order) if index else positions
-        atoms = Atoms(sent.numbers, positions=positions, cell=sent.cell, pbc=sent.pbc)
+        atoms = carry_sites(sent, Atoms(sent.numbers, positions=positions, cell=sent.cell, pbc=sent.pbc))
         try:
             frames[index] = _in_order(step, atoms, order, directory)
         except EngineError as error:

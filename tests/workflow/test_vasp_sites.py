@@ -1,0 +1,107 @@
+"""Moments and U of two sublattices of one element stay with their atoms: supercell → MD → selection → VASP's input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+
+from al_driver.data.frames import frame_key, labelled_frame, read_frames, site_arrays, sort_by_type, write_frames
+from al_driver.engines.vasp.incar import read_incar
+from al_driver.explorers.lammps import LammpsExplorer
+from al_driver.explorers.sweep import make_trajectories, read_entries
+from al_driver.jobs.processes import find_program
+
+sys.path.append(str(Path(__file__).parents[1] / "standins"))
+from vasp_case import INCAR, make_engine, run_standin
+
+TYPE_MAP = ["O", "Fe"]
+MOMENTS = {0: 0.0, 1: 4.0, 2: -4.0}  # by tag
+LDAU = {"Fe1": {"l": 2, "u": 5.0}, "Fe2": {"l": 2, "u": 3.0}}
+MD = """\
+units metal
+atom_style atomic
+read_data structure.data
+pair_style lj/cut 4.0
+pair_coeff * * 0.05 1.9
+velocity all create 400 7
+fix move all nve
+timestep 0.001
+dump out all custom 10 traj.lammpstrj id type xu yu zu
+dump_modify out format float %.17g
+run 20
+"""
+
+
+def make_oxide() -> Atoms:
+    """Return rock salt in a skewed cell, with two iron sublattices that are not in turn."""
+    iron = [(0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    oxygen = [(0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5), (0.5, 0.5, 0.5)]
+    cell = [[4.3, 0.1, 0], [0.2, 4.3, 0], [0, 0.1, 4.4]]
+    atoms = Atoms("Fe4O4", scaled_positions=[*iron, *oxygen], cell=cell, pbc=True)
+    atoms = atoms[[0, 4, 1, 5, 6, 2, 3, 7]]
+    atoms.set_tags([1, 0, 1, 0, 0, 2, 2, 0])
+    atoms.set_initial_magnetic_moments([MOMENTS[tag] for tag in atoms.get_tags()])
+    return atoms
+
+
+def sublattice(atoms: Atoms, unit: Atoms) -> np.ndarray:
+    """Return the tag of each atom by where it stands: that of the nearest atom of the unit cell."""
+    unit_cell = unit.cell.array
+    scaled = atoms.positions @ np.linalg.inv(unit_cell)
+    away = scaled[:, None, :] - unit.get_scaled_positions()[None, :, :]
+    away -= np.round(away)
+    return unit.get_tags()[np.linalg.norm(away @ unit_cell, axis=2).argmin(axis=1)]
+
+
+@pytest.mark.needs("lmp")
+def test_moments_and_u_follow_their_atoms_to_the_input_of_vasp(tmp_path: Path) -> None:
+    unit = make_oxide()
+    write_frames(tmp_path / "start.extxyz", [unit])
+    job = {"structures": "all", "ensemble": "nvt", "temperatures": 300, "n_steps": 20, "dump_every": 10}
+    structures = [{"path": "start.extxyz", "supercell": [2, 1, 1]}]
+    content = {"explorer": "lammps", "structures": structures, "iterations": [[job]]}
+    explorer = LammpsExplorer.model_validate(content, context={"base": tmp_path})
+    entries = read_entries(explorer, TYPE_MAP)
+    (trajectory,) = make_trajectories(explorer, explorer.iterations[0], entries, seed=1, iteration=0)
+    assert (trajectory.atoms.get_tags() == sublattice(trajectory.atoms, unit)).all()
+    task = tmp_path / "task"
+    task.mkdir()
+    explorer.write_inputs(trajectory, TYPE_MAP, ["model"], task)
+    (task / "md.in").write_text(MD)
+    subprocess.run([str(find_program("lmp")), "-in", "md.in"], cwd=task, check=True, capture_output=True)
+    frames = [sort_by_type(atoms, TYPE_MAP) for _, atoms in explorer.read_frames(task, {10, 20}, TYPE_MAP)]
+    write_frames(tmp_path / "selected.extxyz", frames)
+    for atoms in read_frames(tmp_path / "selected.extxyz"):
+        tags = sublattice(atoms, unit)
+        assert sorted(tags) == [0] * 8 + [1] * 4 + [2] * 4
+        assert (atoms.get_tags() == tags).all()
+        assert (atoms.get_initial_magnetic_moments() == [MOMENTS[tag] for tag in tags]).all()
+    folder = tmp_path / "label"
+    folder.mkdir()
+    engine = make_engine(tmp_path, ["Fe", "O"], INCAR + "ISPIN = 2\nLMAXMIX = 4\n", ldau=LDAU)
+    engine.write_inputs(atoms, folder)
+    seen = ase.io.read(folder / "POSCAR", format="vasp")
+    tags = sublattice(seen, unit)
+    incar = read_incar(folder / "INCAR")
+    assert list(tags) == [1] * 4 + [2] * 4 + [0] * 8
+    assert incar["MAGMOM"] == "4*4 4*-4 8*0" and (incar["LDAUU"], incar["LDAUL"]) == ("5 3 0", "2 2 -1")
+    assert run_standin(engine, folder) == 0
+    label = engine.read_label(folder)
+    assert label.info["magmoms"] == pytest.approx([0.95 * MOMENTS[tag] for tag in sublattice(label.atoms, unit)])
+    write_frames(tmp_path / "labelled.extxyz", [labelled_frame(label)])
+    (kept,) = read_frames(tmp_path / "labelled.extxyz")
+    assert all((site_arrays(kept)[name] == values).all() for name, values in site_arrays(atoms).items())
+
+
+def test_frames_that_differ_in_moments_alone_are_two(tmp_path: Path) -> None:
+    first, second = make_oxide(), make_oxide()
+    second.set_initial_magnetic_moments(-second.get_initial_magnetic_moments())
+    plain = Atoms(first.numbers, positions=first.positions, cell=first.cell, pbc=True)
+    assert len({frame_key(first), frame_key(second), frame_key(plain)}) == 3
+    zero = plain.copy()
+    zero.set_initial_magnetic_moments([0.0] * 8)
+    assert frame_key(zero) == frame_key(plain)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.formats.cp2k_files import energy_key, read_cells, read_input_cell, read_positions
+from al_driver.data.formats.cp2k_files import find_frame, read_cells, read_input_cell, read_positions
 from al_driver.data.formats.steps import GPA_TO_EV_PER_A3, Step, open_bytes, parse_float
 from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
@@ -47,15 +47,13 @@ _CONVERGED = ("SCF run converged in", "SCF loop converged in")
 
 def read_cp2k(path: Path) -> Iterator[Step]:
     """Yield each force evaluation of a CP2K log, which may hold several runs; none where it is no such log."""
-    with open_bytes(path) as opened:
-        text = bytes(opened).decode(errors="replace")
-    for run in text.split(_START)[1:]:
+    for run in read_texts(path):
         yield from _read_run(run, path)
 
 
 @dataclass(frozen=True)
-class _Head:
-    """What a run says of itself; ``numbers`` of the atoms, and the first positions and cell."""
+class Head:
+    """What a run says of itself before its first energy; the cell has the digits of the input beside it, if any."""
 
     words: dict[str, str]
     numbers: Array
@@ -71,32 +69,68 @@ class _Head:
     def moves_cell(self) -> bool:
         return self.words.get("kind") == "CELL_OPT" or self.words.get("ensemble", "").startswith("NP")
 
+    @property
+    def info(self) -> dict[str, str]:
+        return {"program": "cp2k", "version": self.words.get("version", "unknown")}
 
-def _read_run(text: str, path: Path) -> Iterator[Step]:
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of energy and forces, wherever the atoms were.
+
+    Attributes
+    ----------
+    printed
+        The energy as printed, hartree.
+    is_converged
+        What the last words on its SCF say; true of a force field.
+    forces
+        Shape (n_atoms, 3), eV/Å; (0, 3) where none were printed.
+    stress
+        Shape (3, 3), eV/Å³, positive under compression; None where it was not printed.
+    """
+
+    printed: str
+    is_converged: bool
+    forces: Array
+    stress: Array | None
+
+    @property
+    def energy(self) -> float:
+        """eV."""
+        return HARTREE_TO_EV * parse_float(self.printed)
+
+
+def read_texts(path: Path) -> list[str]:
+    """Return the text of each run in a log, since ``cp2k -o`` appends."""
+    with open_bytes(path) as opened:
+        text = bytes(opened).decode(errors="replace")
+    return text.split(_START)[1:]
+
+
+def read_evaluations(text: str) -> list[Evaluation]:
+    """Return the evaluations of one run, in their order; one that was cut off before its forces has none."""
     energies = list(_ENERGY.finditer(text))
-    if not energies:
-        yield EngineError("no_output", path, "the run ended before its first energy")
-        return
-    head = _read_head(text[: energies[0].start()], path)
-    project = head.words.get("project", "")
-    moved = read_positions(path.with_name(f"{project}-pos-1.xyz")) if len(energies) > 1 else {}
-    cells = read_cells(path.with_name(f"{project}-1.cell")) if head.moves_cell else {}
     bounds = [0, *(match.start() for match in energies), len(text)]
+    found = []
     for number, energy in enumerate(energies):
         before, after = text[bounds[number] : energy.start()], text[energy.end() : bounds[number + 2]]
-        detail = f"evaluation {number + 1}"
-        index, positions = moved.get(energy_key(energy[2]), (0, head.positions if number == 0 else None))
-        cell = cells.get(index) if head.moves_cell and (number or cells) else head.cell
-        if positions is None or cell is None:
-            what, name = ("positions are", "pos-1.xyz") if positions is None else ("cell is", "1.cell")
-            yield EngineError("no_output", path, f"{detail}: its {what} not in the log, and not in {project}-{name}")
-        elif energy[1] != "FIST" and not _is_converged(before):
-            yield EngineError("scf_unconverged", path, f"{detail}: the SCF did not converge")
-        else:
-            yield _make_label(head, positions, cell, energy[2], after, path, detail)
+        forces = HARTREE_TO_EV / BOHR_TO_ANGSTROM * np.array(_read_forces(after), dtype=float).reshape(-1, 3)
+        is_converged = energy[1] == "FIST" or _is_converged(before)
+        found.append(Evaluation(energy[2], is_converged, forces, _read_stress(after)))
+    return found
 
 
-def _read_head(text: str, path: Path) -> _Head:
+def read_head(text: str, path: Path) -> Head:
+    """Read what a run says before its first energy.
+
+    Raises
+    ------
+    ValueError
+        Where it names no atoms or no cell.
+    """
+    energy = _ENERGY.search(text)
+    text = text[: energy.start()] if energy else text
     words = {name: found[1] for name, pattern in _WORDS.items() if (found := pattern.search(text))}
     _, _, table = text.rpartition("ATOMIC COORDINATES IN ")
     sites = [[parse_float(word) for word in row] for row in _SITE.findall(table)]
@@ -105,26 +139,45 @@ def _read_head(text: str, path: Path) -> _Head:
         raise ValueError("the log names no atoms or no cell; run CP2K with PRINT_LEVEL MEDIUM")
     array = np.array(sites)
     cell = read_input_cell(path.parent / Path(words.get("input", "?")).name, np.array(vectors))
-    return _Head(words, array[:, 0].astype(int), array[:, 1:], cell)
+    return Head(words, array[:, 0].astype(int), array[:, 1:], cell)
+
+
+def _read_run(text: str, path: Path) -> Iterator[Step]:
+    evaluations = read_evaluations(text)
+    if not evaluations:
+        yield EngineError("no_output", path, "the run ended before its first energy")
+        return
+    head = read_head(text, path)
+    project = head.words.get("project", "")
+    moved = read_positions(path.with_name(f"{project}-pos-1.xyz")) if len(evaluations) > 1 else []
+    cells = read_cells(path.with_name(f"{project}-1.cell")) if head.moves_cell else {}
+    for number, evaluation in enumerate(evaluations):
+        detail = f"evaluation {number + 1}"
+        frame = find_frame(moved, evaluation.printed)
+        index, positions = (0, head.positions if number == 0 else None) if frame is None else frame[::2]
+        cell = cells.get(index) if head.moves_cell and (number or cells) else head.cell
+        if positions is None or cell is None:
+            what, name = ("positions are", "pos-1.xyz") if positions is None else ("cell is", "1.cell")
+            yield EngineError("no_output", path, f"{detail}: its {what} not in the log, and not in {project}-{name}")
+        elif not evaluation.is_converged:
+            yield EngineError("scf_unconverged", path, f"{detail}: the SCF did not converge")
+        elif len(evaluation.forces) != len(head.numbers):
+            found = f"{len(evaluation.forces)} forces for {len(head.numbers)} atoms"
+            yield EngineError("no_output", path, f"{detail}: {found}; CP2K prints them with FORCE_EVAL/PRINT/FORCES")
+        else:
+            yield make_label(head, Atoms(head.numbers, positions=positions, cell=cell, pbc=head.pbc), evaluation)
+
+
+def make_label(head: Head, atoms: Atoms, evaluation: Evaluation) -> Label:
+    """Return the label of a frame from what was printed of it."""
+    stress = evaluation.stress if atoms.pbc.all() else None
+    virial = None if stress is None else stress * atoms.get_volume()
+    return Label(atoms, evaluation.energy, evaluation.forces, virial, dict(head.info))
 
 
 def _is_converged(text: str) -> bool:
     """Say what the last words on the SCF before an energy are."""
     return max(map(text.rfind, _CONVERGED)) > max(map(text.rfind, _UNCONVERGED))
-
-
-def _make_label(
-    head: _Head, positions: Array, cell: Array, energy: str, text: str, path: Path, detail: str
-) -> Label | EngineError:
-    rows = _read_forces(text)
-    if len(rows) != len(head.numbers):
-        found = f"{len(rows)} forces for {len(head.numbers)} atoms"
-        return EngineError("no_output", path, f"{detail}: {found}; CP2K prints them with FORCE_EVAL/PRINT/FORCES")
-    atoms = Atoms(head.numbers, positions=positions, cell=cell, pbc=head.pbc)
-    virial = _read_virial(text, atoms.get_volume()) if all(head.pbc) else None
-    forces = HARTREE_TO_EV / BOHR_TO_ANGSTROM * np.array(rows)
-    info = {"program": "cp2k", "version": head.words.get("version", "unknown")}
-    return Label(atoms, HARTREE_TO_EV * parse_float(energy), forces, virial, info)
 
 
 def _read_forces(text: str) -> list[list[float]]:
@@ -135,10 +188,9 @@ def _read_forces(text: str) -> list[list[float]]:
     return [[parse_float(word) for word in (row[3:6] if row[1].isdigit() else row[1:4])] for row in rows]
 
 
-def _read_virial(text: str, volume: float) -> Array | None:
+def _read_stress(text: str) -> Array | None:
     title = _STRESS.search(text)
     rows = _STRESS_ROW.findall(text, title.end())[:3] if title else []
     if title is None or len(rows) < 3 or title[1] not in _STRESS_UNITS:
         return None
-    stress = np.array([[parse_float(word) for word in row] for row in rows])
-    return stress * _STRESS_UNITS[title[1]] * volume
+    return _STRESS_UNITS[title[1]] * np.array([[parse_float(word) for word in row] for row in rows])

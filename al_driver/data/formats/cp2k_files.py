@@ -2,7 +2,9 @@
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from ase.cell import Cell
@@ -10,6 +12,7 @@ from ase.cell import Cell
 from al_driver.data.frames import Array
 
 _LOG_DIGITS = 1e-3  # the log's cell vectors have three decimals
+_ENERGY_DIGITS = 1e-10  # hartree; a trajectory prints ten decimals
 _FRAME = re.compile(r"^ i = +(\d+),.* E = +(\S+)$")
 _CELL_SECTION = re.compile(r"^\s*&CELL\b(?!_)(.*?)^\s*&END\b", re.MULTILINE | re.DOTALL | re.IGNORECASE)
 
@@ -28,9 +31,13 @@ def read_input_cell(path: Path, printed: Array) -> Array:
     return printed
 
 
-def read_positions(path: Path) -> dict[str, tuple[int, Array]]:
-    """Return step and positions, shape (n_atoms, 3), of each frame of a ``-pos-1.xyz`` by its energy as printed."""
-    found: dict[str, tuple[int, Array]] = {}
+Frame: TypeAlias = tuple[int, float, Array]
+"""Step, energy in hartree, positions."""
+
+
+def read_positions(path: Path) -> list[Frame]:
+    """Return step, energy and positions, shape (n_atoms, 3), of each frame of a ``-pos-1.xyz``; of a whole one."""
+    found: list[Frame] = []
     if not path.is_file():
         return found
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -40,9 +47,19 @@ def read_positions(path: Path) -> dict[str, tuple[int, Array]]:
         head = _FRAME.match(lines[start + 1])
         rows = [line.split()[1:4] for line in lines[start + 2 : end]]
         if head and end <= len(lines):
-            found[energy_key(head[2])] = int(head[1]), np.array(rows, dtype=float)
+            found.append((int(head[1]), float(head[2]), np.array(rows, dtype=float)))
         start = end
     return found
+
+
+def find_frame(frames: Sequence[Frame], printed: str) -> Frame | None:
+    """Return the last frame whose energy is that of a log, to the ten decimals that a trajectory has.
+
+    >>> find_frame([(3, -7.1161154346, np.zeros((2, 3)))], "-7.116115434564097")[0]
+    3
+    """
+    energy = float(printed)
+    return next((frame for frame in reversed(frames) if abs(frame[1] - energy) < _ENERGY_DIGITS), None)
 
 
 def read_cells(path: Path) -> dict[int, Array]:
@@ -51,12 +68,3 @@ def read_cells(path: Path) -> dict[int, Array]:
         return {}
     table = np.loadtxt(path, ndmin=2)
     return {int(row[0]): row[2:11].reshape(3, 3) for row in table}
-
-
-def energy_key(printed: str) -> str:
-    """Return an energy with the digits that both the log and a trajectory have.
-
-    >>> energy_key("-7.116115434564097") == energy_key("-7.1161154346")
-    True
-    """
-    return f"{float(printed):.9f}"

@@ -1,0 +1,444 @@
+"""CP2K: the input that is written, what is refused before and after, and labels of the real program."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from al_driver.engines.base import Dynamics, Relaxation
+from al_driver.engines.cp2k import Cp2k
+from al_driver.engines.cp2k.base_input import find_kind
+from al_driver.engines.cp2k.motion import turn_upright
+from al_driver.engines.cp2k.result import find_abort
+from al_driver.engines.cp2k.sections import Section, format_sections, parse_sections, read_sections
+from al_driver.engines.testing import check_dynamics, check_engine, check_relaxation, run_engine
+from al_driver.errors import ConfigError, EngineError
+
+HARTREE, BOHR, GPA = 27.211386245988, 0.529177210903, 1 / 160.2176634  # CODATA 2018
+USER_INPUT = """\
+@SET RY 80
+&global
+  PROJECT mine  ! a comment & more
+  RUN_TYPE CELL_OPT
+&end
+&FORCE_EVAL
+  method Quickstep
+  &DFT
+    BASIS_SET_FILE_NAME GTH_BASIS_SETS
+    POTENTIAL_FILE_NAME GTH_POTENTIALS
+    &MGRID
+      CUTOFF ${RY}
+      REL_CUTOFF 20
+    &END MGRID
+    &QS
+      EPS_DEFAULT 1.0E-6
+    &END QS
+    &XC
+      &XC_FUNCTIONAL PADE
+      &END XC_FUNCTIONAL
+    &END XC
+    &SCF
+      EPS_SCF 1.0d-6
+      SCF_GUESS RESTART
+      ADDED_MOS 4
+      &MIXING
+        METHOD BROYDEN_MIXING
+      &END MIXING
+      &SMEAR ON
+        METHOD FERMI_DIRAC
+        ELECTRONIC_TEMPERATURE \\
+          1000
+      &END SMEAR
+    &END SCF
+    &PRINT
+      &E_DENSITY_CUBE
+      &END
+    &END
+  &END DFT
+  &SUBSYS
+    &CELL
+      ABC 1 2 3
+    &END CELL
+    &KIND Si
+      BASIS_SET SZV-GTH
+      POTENTIAL GTH-PADE-q4
+      MAGNETIZATION 0.5
+    &END KIND
+  &END SUBSYS
+&END FORCE_EVAL
+&MOTION
+  &CELL_OPT
+    OPTIMIZER LBFGS
+    MAX_FORCE 1e-6
+    KEEP_ANGLES
+  &END
+&END MOTION
+"""
+
+
+def make_engine(folder: Path, text: str = USER_INPUT, **keys: Any) -> Cp2k:
+    (folder / "user.inp").write_text(text)
+    return Cp2k.model_validate({"engine": "cp2k", "input": str(folder / "user.inp"), **keys})
+
+
+def make_silicon() -> Atoms:
+    """Return two atoms without symmetry in a triclinic cell."""
+    atoms = bulk("Si")
+    atoms.set_cell(atoms.cell.array @ [[1.02, 0.01, 0.02], [0, 0.99, 0.03], [0.01, 0, 1.01]], scale_atoms=True)
+    atoms.positions[1] += (0.11, -0.07, 0.05)
+    return atoms
+
+
+def make_phosphide() -> Atoms:
+    """Return phosphorus before aluminium in a triclinic cell, away from every symmetry."""
+    atoms = bulk("GaAs", "zincblende", a=5.5)
+    atoms.symbols = "PAl"
+    strain = np.random.default_rng(5).normal(scale=0.03, size=(3, 3))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    atoms.positions += np.random.default_rng(6).normal(scale=0.1, size=(2, 3))
+    return atoms
+
+
+def make_phosphide_engine(folder: Path, **changes: str) -> Cp2k:
+    text = USER_INPUT.partition("&MOTION")[0]
+    for old, new in changes.items():
+        text = re.sub(rf"(?m)^( *{old}) .*$", rf"\1 {new}", text)
+    basis, potential = {"Al": "SZV-GTH", "P": "SZV-GTH"}, {"Al": "GTH-PADE-q3", "P": "GTH-PADE-q5"}
+    return make_engine(folder, text, basis=basis, potential=potential, kpoints=[2, 2, 2])
+
+
+def written(folder: Path) -> Section:
+    return read_sections(folder / "cp2k.inp")
+
+
+# --- sections ---
+
+
+def test_sections_keep_values_as_written_and_come_back(tmp_path: Path) -> None:
+    root = parse_sections(USER_INPUT, tmp_path)
+    assert root.find("GLOBAL").items == ["PROJECT mine", "RUN_TYPE CELL_OPT"]
+    dft = root.find("FORCE_EVAL", "DFT")
+    assert dft.find("MGRID").value("CUTOFF") == "80"
+    assert dft.find("XC", "XC_FUNCTIONAL").parameter == "PADE"
+    assert dft.find("SCF", "SMEAR").value("ELECTRONIC_TEMPERATURE").split() == ["1000"]
+    again = parse_sections(format_sections(root), tmp_path)
+    assert again == root
+    assert again.as_json() == root.as_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("&A\n&END B\n", "line 2: &END B inside &A; an &END is missing, or one too many"),
+        ("&A\n&B\n&END\n", "ends inside &A; an &END is missing"),
+        ("&A\n&END\n&END A\n", "line 3: &END A closes no section"),
+        ("A 1\n", "line 1: 'A 1' stands in no section"),
+        ("@IF ( 1 == 1 )\n", "line 1: @IF is not read; write out what it stands for (@SET may stay)"),
+        ("&A\n X ${Y}\n&END\n", "line 2: $Y is not defined by an @SET before it"),
+    ],
+)
+def test_an_input_that_cannot_be_read_says_where(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_sections(text, tmp_path / "user.inp")
+    assert str(caught.value).endswith(words)
+    assert str(caught.value).startswith("input: ")
+
+
+# --- the input ---
+
+
+def test_structure_and_calculation_are_replaced_and_the_rest_is_kept(tmp_path: Path) -> None:
+    atoms = make_silicon()
+    make_engine(tmp_path).write_inputs(atoms, tmp_path)
+    root = written(tmp_path)
+    assert root.find("GLOBAL").items == ["PROJECT cp2k", "RUN_TYPE ENERGY_FORCE", "PRINT_LEVEL MEDIUM"]
+    assert root.find("MOTION") is None
+    force_eval = root.find("FORCE_EVAL")
+    assert force_eval.value("METHOD") == "Quickstep"
+    assert force_eval.value("STRESS_TENSOR") == "ANALYTICAL"
+    assert force_eval.find("DFT", "PRINT") is None
+    scf = force_eval.find("DFT", "SCF")
+    assert scf.value("SCF_GUESS") == "ATOMIC"
+    assert scf.value("EPS_SCF") == "1.0d-6"
+    cell = force_eval.find("SUBSYS", "CELL")
+    assert [[float(x) for x in cell.value(name).split()] for name in "ABC"] == atoms.cell.array.tolist()
+    assert cell.value("PERIODIC") == "XYZ"
+    rows = [line.split() for line in force_eval.find("SUBSYS", "COORD").lines]
+    assert [[float(x) for x in row[1:]] for row in rows] == atoms.positions.tolist()
+    kind = find_kind(root, "Si")
+    assert kind.items == ["BASIS_SET SZV-GTH", "POTENTIAL GTH-PADE-q4", "MAGNETIZATION 0.5"]
+
+
+def test_keys_replace_basis_and_potential_and_keep_the_rest_of_a_kind(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, basis={"Si": "DZVP-GTH"}, potential={"Si": "GTH-PBE-q4"})
+    engine.write_inputs(make_silicon(), tmp_path)
+    assert find_kind(written(tmp_path), "Si").items == [
+        "MAGNETIZATION 0.5", "BASIS_SET DZVP-GTH", "POTENTIAL GTH-PBE-q4",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "scheme"), [({"kpoints": [2, 3, 1]}, "2 3 1"), ({"kspacing": 0.9}, "3 3 3"), ({"kspacing": 9.0}, None)]
+)
+def test_k_points_follow_the_keys(keys: dict[str, Any], scheme: str | None, tmp_path: Path) -> None:
+    make_engine(tmp_path, **keys).write_inputs(make_silicon(), tmp_path)
+    k_points = written(tmp_path).find("FORCE_EVAL", "DFT", "KPOINTS")
+    assert (k_points and k_points.value("SCHEME")) == (scheme and f"MONKHORST-PACK {scheme}")
+
+
+def test_a_file_beside_the_input_is_found_and_its_content_is_part_of_the_settings(tmp_path: Path) -> None:
+    own = tmp_path / "my basis"
+    own.write_text("Si SZV-GTH\n")
+    text = USER_INPUT.replace("NAME GTH_BASIS_SETS", 'NAME "my basis"')
+    engine = make_engine(tmp_path, text)
+    engine.write_inputs(make_silicon(), tmp_path)
+    dft = written(tmp_path).find("FORCE_EVAL", "DFT")
+    assert dft.value("BASIS_SET_FILE_NAME") == f'"{own}"'
+    assert dft.value("POTENTIAL_FILE_NAME") == "GTH_POTENTIALS"
+    before = engine.settings()
+    own.write_text("Si SZV-GTH other\n")
+    assert engine.settings() != before
+    assert str(tmp_path) not in str(before)
+
+
+def test_settings_do_not_depend_on_how_they_are_written_and_see_what_decides(tmp_path: Path) -> None:
+    settings = make_engine(tmp_path).settings()
+    other = USER_INPUT.replace("1.0d-6", "0.000001").replace("PROJECT mine", "PROJECT x").replace("&MGRID", "&mgrid")
+    assert make_engine(tmp_path, other.replace("ABC 1 2 3", "ABC 3 3 3")).settings() == settings
+    assert make_engine(tmp_path, USER_INPUT.replace("RY 80", "RY 90")).settings() != settings
+    assert make_engine(tmp_path, basis={"Si": "DZVP-GTH"}).settings() != settings
+    assert make_engine(tmp_path, basis={"Si": "SZV-GTH"}).settings() == settings
+    assert make_engine(tmp_path, kspacing=0.3).settings() != settings
+    engine = make_engine(tmp_path)
+    assert engine.identity("aimd") == engine.identity("label") != engine.identity("relax")
+
+
+def test_a_relaxation_is_turned_upright_and_keeps_the_own_search(tmp_path: Path) -> None:
+    atoms = make_silicon()
+    engine = make_engine(tmp_path)
+    engine.write_relaxation(atoms, Relaxation("cell", 0.02, 70), tmp_path)
+    search = written(tmp_path).find("MOTION", "CELL_OPT")
+    assert search.value("OPTIMIZER") == "LBFGS"
+    assert search.value("MAX_FORCE") == "1e-6"
+    assert 0 < float(search.value("RMS_FORCE")) < 0.02 / np.sqrt(3) * BOHR / HARTREE
+    assert search.value("MAX_ITER") == "70"
+    assert float(search.value("EXTERNAL_PRESSURE")) == 0
+    assert 0 < float(search.value("PRESSURE_TOLERANCE")) <= 50
+    assert search.values("KEEP_ANGLES") == []
+    assert written(tmp_path).find("GLOBAL").value("RUN_TYPE") == "CELL_OPT"
+    turned = turn_upright(atoms)
+    assert np.triu(turned.cell.array, 1).tolist() == np.zeros((3, 3)).tolist()
+    assert turned.get_all_distances(mic=True) == pytest.approx(atoms.get_all_distances(mic=True))
+    assert turned.cell.cellpar() == pytest.approx(atoms.cell.cellpar())
+
+
+def test_dynamics_have_velocities_and_thermostat_of_the_seed(tmp_path: Path) -> None:
+    make_engine(tmp_path).write_dynamics(make_silicon(), Dynamics(300, 6, 0.002, 2, 0.05, 11), tmp_path)
+    root = written(tmp_path)
+    md = root.find("MOTION", "MD")
+    assert [md.value(k) for k in ("ENSEMBLE", "STEPS", "TIMESTEP", "TEMPERATURE")] == ["NVT", "6", "2", "300"]
+    assert float(md.find("THERMOSTAT", "CSVR").value("TIMECON")) == 50
+    assert root.find("GLOBAL").value("SEED") == "11"
+    rows = [[float(x) for x in line.split()] for line in root.find("FORCE_EVAL", "SUBSYS", "VELOCITY").lines]
+    assert np.sum(rows, axis=0) == pytest.approx(0, abs=1e-12)
+    kinetic = 0.5 * 28.085 * 1822.888486 * np.sum(np.square(rows))
+    assert kinetic == pytest.approx(1.5 * 300 * 3.166811563e-6, rel=1e-4)
+
+
+def test_a_molecule_needs_a_box_and_a_solver(tmp_path: Path) -> None:
+    keys = {"basis": dict.fromkeys("HO", "SZV-GTH"), "potential": {"H": "GTH-PADE-q1", "O": "GTH-PADE-q6"}}
+    water = molecule("H2O")
+    with pytest.raises(ConfigError, match="has no cell; put a molecule into a box"):
+        make_engine(tmp_path, **keys).write_inputs(water, tmp_path)
+    water.center(vacuum=3)
+    with pytest.raises(ConfigError, match="must name a POISSON_SOLVER"):
+        make_engine(tmp_path, **keys).write_inputs(water, tmp_path)
+    text = USER_INPUT.replace("&MGRID", "&POISSON\nPOISSON_SOLVER MT\n&END\n&MGRID", 1)
+    make_engine(tmp_path, text, **keys).write_inputs(water, tmp_path)
+    force_eval = written(tmp_path).find("FORCE_EVAL")
+    assert force_eval.find("DFT", "POISSON").value("PERIODIC") == "NONE"
+    assert force_eval.find("SUBSYS", "CELL").value("PERIODIC") == "NONE"
+    assert force_eval.value("STRESS_TENSOR") == "NONE"
+    with pytest.raises(ConfigError, match="no basis for Si"):
+        make_engine(tmp_path, USER_INPUT.replace("&KIND Si", "&KIND Ge")).write_inputs(make_silicon(), tmp_path)
+
+
+# --- what is found before anything is submitted ---
+
+
+def findings(folder: Path, text: str = USER_INPUT, type_map: tuple[str, ...] = ("Si",), **keys: Any) -> list[str]:
+    return [f"{p.severity} {p.key}: {p.message}" for p in make_engine(folder, text, **keys).check(type_map)]
+
+
+def test_a_sound_input_has_no_findings(tmp_path: Path) -> None:
+    assert findings(tmp_path) == []
+    assert findings(tmp_path, kspacing=0.3) == []
+
+
+def insert(after: str, line: str) -> str:
+    return USER_INPUT.replace(after, f"{after}\n{line}\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "words"),
+    [
+        (USER_INPUT + "&FORCE_EVAL\n&END\n", {}, "error input: .*there are 2 &FORCE_EVAL; one is needed"),
+        (USER_INPUT.replace("Quickstep", "FIST"), {}, "METHOD FIST is not read; labels are those of METHOD Quickstep"),
+        (insert("&SCF", "&OT\n&END"), {"kspacing": 0.3}, "&OT works at the gamma point only, and kspacing asks for"),
+        (insert("&SCF", "&OT\n&END"), {}, "&OT does not work with &SMEAR; use diagonalization"),
+        (insert("&DFT", "&KPOINTS\nSCHEME MONKHORST-PACK 2 2 2\n&END"), {"kspacing": 0.3}, "both choose k-points"),
+        (insert("&DFT", "&KPOINTS\nSCHEME GENERAL\n&END"), {}, "SCHEME GENERAL is a list for one cell; use `kspacing`"),
+        (insert("&DFT", "&KPOINTS\nSYMMETRY OFF\n&END"), {}, "&KPOINTS has no SCHEME; give it, `kspacing`"),
+        (USER_INPUT.replace("ADDED_MOS 4", ""), {}, "&SMEAR needs empty orbitals: ADDED_MOS in &SCF"),
+        (
+            USER_INPUT.replace("METHOD FERMI_DIRAC", ""),
+            {"kspacing": 0.3},
+            "with k-points &SMEAR has METHOD FERMI_DIRAC",
+        ),
+        (USER_INPUT.replace("1.0d-6", "1e-4"), {}, "warning input: .*EPS_SCF 1e-4 is loose for forces"),
+        (insert("&DFT", "CHARGE 1"), {}, "warning input: .*CHARGE 1 is kept as it is for structures of every size"),
+        (insert("&DFT", "MULTIPLICITY 3"), {}, "error input: .*MULTIPLICITY 3 needs UKS"),
+        (insert("&DFT", "WFN_RESTART_FILE_NAME a.wfn"), {}, "WFN_RESTART_FILE_NAME needs the files of another"),
+        (USER_INPUT.replace("CUTOFF ${RY}", ""), {}, "warning input: .*CUTOFF .Ry. is missing in &DFT/&MGRID"),
+        (insert("&SUBSYS", "&KIND Fe1\n&END"), {}, "&KIND Fe1 is not an element; all atoms of an element have its one"),
+        (USER_INPUT.replace("GTH_BASIS_SETS", "./nowhere"), {}, "BASIS_SET_FILE_NAME .*/nowhere does not exist"),
+        (USER_INPUT.replace("POTENTIAL GTH", "!"), {}, "error potential: no potential for Si of the type_map, here or"),
+        ("&A\n", {}, "error input: .*ends inside &A"),
+    ],
+)
+def test_mistakes_are_found_before_the_queue(text: str, keys: dict[str, Any], words: str, tmp_path: Path) -> None:
+    found = findings(tmp_path, text, **keys)
+    assert any(re.search(words, line) for line in found), found
+
+
+def test_two_keys_for_one_grid_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`kspacing` and `kpoints` both choose k-points"):
+        make_engine(tmp_path, kspacing=0.3, kpoints=[1, 1, 1])
+
+
+@pytest.mark.needs("cp2k")
+def test_cp2k_itself_is_asked_for_names_and_keywords(tmp_path: Path) -> None:
+    def asked(text: str = USER_INPUT, **keys: Any) -> list[str]:
+        return [str(problem) for problem in make_engine(tmp_path, text, **keys).check_program(["cp2k"], {})]
+
+    assert asked() == []
+    (found,) = asked(basis={"Si": "SZVP-GTH"})
+    assert "basis: GTH_BASIS_SETS has no basis SZVP-GTH for Si; did you mean '" in found
+    (found,) = asked(USER_INPUT.replace("EPS_SCF", "EPS_SCV"))
+    assert found == "input: CP2K does not read this input: found an unknown keyword EPS_SCV in section SCF"
+    (found,) = asked(USER_INPUT.replace("GTH_POTENTIALS", "MY_POTENTIALS"))
+    assert "POTENTIAL_FILE_NAME MY_POTENTIALS is neither beside the input nor in CP2K's data folder" in found
+
+
+# --- what the program wrote ---
+
+
+def test_what_is_not_there_or_stopped_is_refused(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+
+    def refused() -> tuple[str, str]:
+        with pytest.raises(EngineError) as caught:
+            engine.read_label(tmp_path)
+        assert caught.value.where == tmp_path
+        return caught.value.reason, caught.value.detail
+
+    assert refused() == ("no_output", "there is no cp2k.out")
+    log = tmp_path / "cp2k.out"
+    log.write_text("sh: cp2k: not found\n")
+    assert refused() == ("no_output", "cp2k.out is not of CP2K; its last line: sh: cp2k: not found")
+    start = " **** PROGRAM STARTED AT 2026\n"
+    log.write_text(start)
+    assert refused() == ("no_output", "cp2k.out ends before the program did")
+    words = (
+        " *  /   \\                       *\n * [ABORT]                       *\n"
+        " *  \\___/    SCF run NOT converged. To continue the calculation  *\n"
+        " *    |           regardless, please set the keyword             *\n"
+        " *  O/|                                                          *\n"
+        " * /| |                                                          *\n"
+        " * / \\                                            qs_scf.F:611  *\n"
+    )
+    log.write_text(start + words)
+    reason = "SCF run NOT converged. To continue the calculation regardless, please set the keyword"
+    assert refused() == ("scf_unconverged", f"CP2K stopped: {reason}")
+    assert find_abort(words) == reason
+    log.write_text(start + words.replace("SCF run NOT converged", "Basis set not found"))
+    assert refused()[0] == "engine_error"
+
+
+def run_label(engine: Cp2k, atoms: Atoms, folder: Path) -> str:
+    folder.mkdir()
+    engine.write_inputs(atoms, folder)
+    run_engine(engine, folder)
+    return (folder / "cp2k.out").read_text()
+
+
+@pytest.mark.needs("cp2k")
+def test_a_label_equals_what_cp2k_printed(tmp_path: Path) -> None:
+    engine = make_phosphide_engine(tmp_path)
+    atoms = make_phosphide()
+    text = run_label(engine, atoms, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"cp2k.inp", "cp2k.out"}
+    label = engine.read_label(tmp_path / "run")
+    assert engine.is_complete(tmp_path / "run")
+    assert label.atoms.positions.tolist() == atoms.positions.tolist()
+    assert label.atoms.cell.array.tolist() == atoms.cell.array.tolist()
+    energy = float(re.search(r"ENERGY\| Total FORCE_EVAL.*?(\S+)$", text, re.M)[1])
+    assert label.energy == pytest.approx(energy * HARTREE, rel=1e-12)
+    rows = re.findall(r"^ +\d+ +\d+ +(?:Al|P) +(-?\d\.\d{12}) +(\S+) +(\S+)$", text, re.M)
+    assert len(rows) == 2
+    assert label.forces == pytest.approx(np.array(rows, dtype=float) * HARTREE / BOHR, rel=1e-9)
+    stress = re.findall(r"STRESS\| +[xyz] +(\S+E\S+) +(\S+) +(\S+)$", text, re.M)[:3]
+    assert np.abs(label.virial).max() > 1
+    assert label.virial == pytest.approx(np.array(stress, dtype=float) * GPA * atoms.get_volume(), rel=1e-8)
+    assert label.info == {"program": "cp2k", "version": "2023.1"}
+    log = tmp_path / "run/cp2k.out"
+    log.write_text(text + text.replace("SCF run converged in", "SCF run NOT converged in"))  # `-o` appends
+    with pytest.raises(EngineError, match="scf_unconverged: the SCF did not converge within MAX_SCF steps"):
+        engine.read_label(tmp_path / "run")
+    other = make_phosphide()
+    other.positions[0, 0] += 0.01
+    engine.write_inputs(other, tmp_path / "run")
+    log.write_text(text)
+    with pytest.raises(EngineError, match="positions_changed"):
+        engine.read_label(tmp_path / "run")
+
+
+@pytest.mark.needs("cp2k")
+def test_an_scf_that_does_not_converge_is_refused_though_cp2k_ends_well(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, insert("&SCF", "MAX_SCF 2"))
+    text = run_label(engine, make_silicon(), tmp_path / "run")
+    assert "ENERGY| Total FORCE_EVAL" in text and engine.is_complete(tmp_path / "run")
+    with pytest.raises(EngineError, match="scf_unconverged"):
+        engine.read_label(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+
+
+# --- the conformance test ---
+
+
+@pytest.mark.long
+@pytest.mark.needs("cp2k")
+def test_labels_conform(tmp_path: Path) -> None:
+    """At 400 Ry force and virial are their energy's derivatives; at 200 Ry the grid's own error is five times that."""
+    engine = make_phosphide_engine(tmp_path, CUTOFF="400", REL_CUTOFF="60", EPS_DEFAULT="1.0E-12", EPS_SCF="1.0E-8")
+    check_engine(engine, make_phosphide(), tmp_path / "work", changed={"kpoints": [1, 1, 1]}, calculations=())
+
+
+@pytest.mark.long
+@pytest.mark.needs("cp2k")
+@pytest.mark.parametrize("what", ["cell", "positions"])
+def test_relaxations_conform(what: Any, tmp_path: Path) -> None:
+    engine = make_phosphide_engine(tmp_path, EPS_DEFAULT="1.0E-8", EPS_SCF="1.0E-7")
+    check_relaxation(engine, make_phosphide(), tmp_path / "work", what=what)
+
+
+@pytest.mark.long
+@pytest.mark.needs("cp2k")
+def test_dynamics_conform(tmp_path: Path) -> None:
+    engine = make_phosphide_engine(tmp_path, EPS_DEFAULT="1.0E-8", EPS_SCF="1.0E-7")
+    check_dynamics(engine, make_phosphide(), tmp_path / "work")

@@ -48,7 +48,7 @@ class AseEngine(Engine):
     module: UserPath | None = None
     """A Python file of your own that defines ``calculator``, where JSON cannot say how to make it."""
     magmoms: dict[Element, Float] = Field(default={})
-    """First magnetic moment of each element's atoms, μ_B, for calculators that start from one."""
+    """First magnetic moment of each element's atoms, μ_B, where a structure brings none of its own."""
 
     @field_validator("calculator")
     @classmethod
@@ -155,9 +155,14 @@ class AseEngine(Engine):
             "cell": atoms.cell.array.tolist(),
             "pbc": atoms.pbc.tolist(),
         }
-        if self.magmoms:
-            frame["magmoms"] = [self.magmoms.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()]
-        content = {**self._spec(), **task, "atoms": frame}
+        moments = {}
+        if atoms.has("initial_magmoms"):
+            frame["magmoms"] = atoms.get_initial_magnetic_moments().tolist()
+        elif self.magmoms:
+            moments["magmoms"] = [self.magmoms.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()]
+        if atoms.has("tags"):
+            frame["tags"] = atoms.get_tags().tolist()
+        content = {**self._spec(), **task, **moments, "atoms": frame}
         lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
         write_atomic(directory / INPUT_FILE, "{\n" + ",\n".join(lines) + "\n}\n")
 

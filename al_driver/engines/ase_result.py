@@ -61,10 +61,8 @@ def failure(end: Line, directory: Path) -> EngineError:
 
 
 def read_sent(directory: Path) -> Atoms:
-    """Return the structure that was sent."""
-    sent = json.loads((directory / INPUT_FILE).read_text(encoding="utf-8"))["atoms"]
-    sent.pop("magmoms", None)
-    return Atoms(**sent)
+    """Return the structure that was sent, with the moments and tags that it brought."""
+    return Atoms(**json.loads((directory / INPUT_FILE).read_text(encoding="utf-8"))["atoms"])
 
 
 def make_label(sent: Atoms, line: Line, end: Line, directory: Path) -> Label:

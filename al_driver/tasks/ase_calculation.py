@@ -60,9 +60,7 @@ class Results:
             raise Failure("scf_unconverged", "the calculator says that it did not converge")
         magmoms = getattr(atoms.calc, "results", {}).get("magmoms")
         if magmoms is not None:
-            label["magmoms"] = (
-                magmoms.tolist() if hasattr(magmoms, "tolist") else list(magmoms)
-            )  # vectors, where not collinear
+            label["magmoms"] = getattr(magmoms, "tolist", lambda: list(magmoms))()  # vectors, where not collinear
         frame = {"positions": atoms.positions.tolist(), "cell": atoms.cell.array.tolist()}
         self.write({"step": self.n_steps, **frame, **label})
 
@@ -80,10 +78,8 @@ def main() -> int:
     The calculator works in a folder of its own, which goes when all went well. Nothing else is ever removed, wherever
     the calculator has left the process.
     """
-    from ase.parallel import world
-
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # neighbours are no libraries
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy reads it
     folder = Path.cwd()
     spec = json.loads((folder / "calculation.json").read_text(encoding="utf-8"))
     results = Results(folder / "result.jsonl")
@@ -101,6 +97,8 @@ def main() -> int:
         return 1
     results.write({"end": "done", "steps": results.n_steps, **find_version(spec)})
     os.chdir(folder)
+    from ase.parallel import world
+
     world.barrier()
     if world.rank == 0:
         shutil.rmtree(own, ignore_errors=True)
@@ -121,7 +119,9 @@ def make_atoms(spec: Mapping[str, Any]) -> Any:
     """Return the frame with its calculator."""
     from ase import Atoms
 
-    return Atoms(**spec["atoms"], calculator=find_callable(spec)(**spec["arguments"], **spec["files"]))
+    moments = {"magmoms": spec["magmoms"]} if "magmoms" in spec else {}  # of elements, not of this structure
+    calculator = find_callable(spec)(**spec["arguments"], **spec["files"])
+    return Atoms(**spec["atoms"], **moments, calculator=calculator)
 
 
 def find_callable(spec: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -13,6 +14,8 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from pydantic import ValidationError
 
+import al_driver
+from al_driver.data.frames import read_frames
 from al_driver.engines.ase import AseEngine
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.lammps import potentials_dir
@@ -124,6 +127,7 @@ def test_tersoff_from_a_file_conforms_and_is_what_the_file_holds(tmp_path: Path)
     assert other.identity() != before
 
 
+@pytest.mark.long
 @pytest.mark.needs("module:tblite")
 def test_tight_binding_conforms(tmp_path: Path) -> None:
     check_engine(
@@ -161,10 +165,23 @@ def test_a_calculator_of_ones_own_leaves_no_file_and_starts_from_moments(faulty:
     label = engine.read_label(work)
     assert sorted(path.name for path in work.iterdir()) == ["calculation.json", "output", "result.jsonl"]
     assert label.info == {"program": "my_calculator", "version": "unknown", "magmoms": [0, 2, 0, 2]}
-    assert label.virial is None
+    assert label.virial is None and not label.atoms.has("initial_magmoms")
     direct = make_alloy()
     direct.calc = EMT()
     assert label.energy == direct.get_potential_energy()
+
+
+def test_a_structure_brings_its_own_moments(faulty: dict[str, Any], work: Path) -> None:
+    atoms = make_alloy()
+    atoms.set_initial_magnetic_moments([1.0, -1.0, 0.5, 0.0])
+    atoms.set_tags([0, 1, 1, 0])
+    engine = make_engine(faulty, magmoms={"Cu": 2.0})
+    engine.write_inputs(atoms, work)
+    run_engine(engine, work)
+    label = engine.read_label(work)
+    assert label.info["magmoms"] == [1.0, -1.0, 0.5, 0.0]  # what the calculator saw
+    assert label.atoms.get_initial_magnetic_moments().tolist() == [1.0, -1.0, 0.5, 0.0]
+    assert label.atoms.get_tags().tolist() == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -395,6 +412,30 @@ def test_a_command_that_is_no_python_is_found() -> None:
     (problem,) = make_engine(EMT_ENGINE).check_program(("sh",), {})
     assert "sh is not a Python" in problem.message
     assert list(make_engine(EMT_ENGINE).check_program(("mpirun", "-n", "2", "python"), {})) == []
+
+
+def test_first_data_from_a_calculator(tmp_path: Path) -> None:
+    """Every stage of init_bulk; a misspelt calculator is found before anything runs."""
+    ase.io.write(tmp_path / "POSCAR", bulk("Cu", cubic=True, a=3.7), format="vasp")
+    entry = {
+        "path": "POSCAR", "name": "cu", "relax": {"max_force": 0.01}, "scale": [0.98, 1.02],
+        "perturb": {"copies": 2}, "aimd": {"temperature": 300.0, "n_steps": 6, "every": 3, "starts": 1},
+    }  # fmt: skip
+    param = {"seed": 1, "type_map": ["Cu"], "label": EMT_ENGINE, "structures": [entry], "valid_fraction": 0}
+    (tmp_path / "resource.json").write_text('{"default": {"workers": 2, "env": {"OMP_NUM_THREADS": "1"}}}')
+    wrong = param | {"label": EMT_ENGINE | {"calculator": "ase.calculators.emt.EMTT"}}
+    for name, content in (("wrong.json", wrong), ("right.json", param)):
+        (tmp_path / name).write_text(json.dumps(content))
+    (problem,) = al_driver.check(tmp_path / "wrong.json", tmp_path / "resource.json").errors
+    assert problem.key == "label.calculator" and "did you mean 'EMT'?" in problem.message
+    al_driver.init_bulk(tmp_path / "right.json", tmp_path / "resource.json")
+    frames = read_frames(tmp_path / "init/label/labelled.extxyz")
+    assert len(frames) == 4 + 2
+    for atoms in frames:
+        direct = atoms.copy()
+        direct.calc = EMT()
+        assert np.allclose(atoms.arrays["forces"], direct.get_forces(), atol=1e-10)
+        assert atoms.info["energy"] == pytest.approx(direct.get_potential_energy(force_consistent=True), abs=1e-10)
 
 
 @pytest.mark.long

@@ -1,16 +1,15 @@
-"""LAMMPS data files and text dumps.
+"""LAMMPS data files; `data.lammps_dump` reads dumps.
 
 LAMMPS wants a cell whose rows are lower triangular, with little skew, and gives every vector in those axes. A
 `Rotation` remembers how the axes were turned, so that positions, cell, forces and virial come back together, as they
-were sent. Lengths Å, forces eV/Å. Formats: docs.lammps.org/read_data.html, dump.html, Howto_triclinic.html.
+were sent. Lengths Å, forces eV/Å. Formats: docs.lammps.org/read_data.html, Howto_triclinic.html.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import ase.io
 import numpy as np
@@ -19,7 +18,6 @@ from ase.cell import Cell
 from ase.data import atomic_masses, atomic_numbers
 
 from al_driver.data.frames import Array, site_arrays
-from al_driver.errors import EngineError
 
 PADDING = 5.0
 """Room around the atoms in a direction that is not periodic, Å. No energy or force depends on it."""
@@ -154,115 +152,6 @@ def boundary(pbc: Sequence[bool]) -> str:
     Shrinking too (``s``) fails for a flat molecule, whose box would be thinner than LAMMPS can bin.
     """
     return " ".join("p" if flag else "m" for flag in pbc)
-
-
-def read_dump(path: Path, steps: Collection[int] | None, type_map: Sequence[str]) -> Iterator[tuple[int, Atoms]]:
-    """Yield the frames of a text dump with these steps (all of them for None), one in memory at a time.
-
-    Columns ``id type x y z`` (or ``xu``, ``xs``, ``xsu`` …), and ``arrays["forces"]`` where there are ``fx fy fz``;
-    atoms sorted by id. Without a type map the species are those of a column ``element``. A last frame that is cut
-    short is dropped.
-
-    Raises
-    ------
-    EngineError
-        ``engine_error`` if the columns are not there or a type is not in the type map.
-    """
-    for step, bounds, columns, lines in _scan(path):
-        if steps is not None and step not in steps:
-            continue
-        words = b" ".join(lines).split()
-        if len(words) != len(lines) * len(columns):
-            continue
-        species = type_map
-        if "element" in columns:
-            words, columns, species = _without_elements(words, columns, type_map)
-        values = np.array(words, dtype=float).reshape(len(lines), -1)
-        yield step, _make_frame(path, bounds, columns, values, species)
-
-
-def dump_steps(path: Path) -> list[int]:
-    """Return the steps of the whole frames of a dump, in order; none where there is no file."""
-    return list(iter_steps(path)) if path.is_file() else []
-
-
-def iter_steps(path: Path) -> Iterator[int]:
-    """Yield the steps of the whole frames of a dump as they are found."""
-    return (step for step, *_ in _scan(path))
-
-
-def _scan(path: Path) -> Iterator[tuple[int, tuple[str, Array], list[str], list[bytes]]]:
-    """Yield step, box, columns and raw lines of each whole frame; stop at the first that is not whole."""
-    with path.open("rb") as stream:
-        while True:
-            try:
-                step, n_atoms, bounds, columns = _read_header(stream)
-            except (ValueError, IndexError):
-                return
-            lines = list(islice(stream, n_atoms))
-            if len(lines) < n_atoms or not lines[-1].endswith(b"\n"):
-                return
-            yield step, bounds, columns, lines
-
-
-def _read_header(stream: BinaryIO) -> tuple[int, int, tuple[str, Array], list[str]]:
-    """Read the nine lines before a frame's atoms; ValueError or IndexError where one is missing."""
-    head = [line.decode() for line in islice(stream, 9)]
-    if len(head) < 9 or not head[0].startswith("ITEM: TIMESTEP") or not head[8].startswith("ITEM: ATOMS"):
-        raise ValueError("not the head of a frame")
-    bounds = np.array([line.split() for line in head[5:8]], dtype=float)
-    return int(head[1]), int(head[3]), (head[4], bounds), head[8].split()[2:]
-
-
-def _without_elements(
-    words: list[bytes], columns: list[str], type_map: Sequence[str]
-) -> tuple[list[bytes], list[str], Sequence[str]]:
-    """Take the column ``element`` out of a table; without a type map, species of the types follow from it."""
-    table = np.array(words).reshape(-1, len(columns))
-    place = columns.index("element")
-    rest = [name for name in columns if name != "element"]
-    if not type_map and "type" in columns:
-        pairs = {int(row[columns.index("type")]): row[place].decode() for row in table}
-        type_map = [pairs.get(index, "X") for index in range(1, max(pairs) + 1)]
-    return np.delete(table, place, axis=1).ravel().tolist(), rest, type_map
-
-
-def _make_frame(
-    path: Path, box: tuple[str, Array], columns: list[str], values: Array, type_map: Sequence[str]
-) -> Atoms:
-    kind = next((kind for kind in ("u", "", "su", "s") if f"x{kind}" in columns), "")
-    names = [f"{axis}{kind}" for axis in "xyz"]
-    missing = [name for name in ("id", "type", *names) if name not in columns]
-    if missing:
-        raise EngineError("engine_error", path, f"the dump has columns {' '.join(columns)}, and no {missing[0]}")
-    values = values[np.argsort(values[:, columns.index("id")], kind="stable")]
-    types = values[:, columns.index("type")].astype(int)
-    if types.max() > len(type_map):
-        raise EngineError("engine_error", path, f"type {types.max()} in the dump, but {len(type_map)} elements")
-    numbers = np.array([atomic_numbers[name] for name in type_map])[types - 1]
-    cell, pbc = _make_cell(*box)
-    positions = values[:, [columns.index(name) for name in names]]
-    atoms = Atoms(numbers, positions @ cell if kind.startswith("s") else positions, cell=cell, pbc=pbc)
-    if {"fx", "fy", "fz"} <= set(columns):
-        atoms.arrays["forces"] = values[:, [columns.index(name) for name in ("fx", "fy", "fz")]]
-    return atoms
-
-
-def _make_cell(header: str, bounds: Array) -> tuple[Array, list[bool]]:
-    """Return cell and periodicity from an orthogonal, restricted or general triclinic BOX BOUNDS."""
-    words = header.split()[3:]
-    letters = [word for word in words if len(word) == 2 and set(word) <= set("pfsm")][-3:]
-    pbc = [word == "pp" for word in letters] or [True, True, True]
-    if "abc" in words:
-        return bounds[:, :3], pbc
-    if bounds.shape[1] == 2:
-        return np.diag(bounds[:, 1] - bounds[:, 0]), pbc
-    xy, xz, yz = bounds[:, 2]
-    low = bounds[:, 0] - [min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0]
-    high = bounds[:, 1] - [max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0]
-    cell = np.diag(high - low)
-    cell[[1, 2, 2], [0, 0, 1]] = xy, xz, yz
-    return cell, pbc
 
 
 def _fill_cell(cell: Array, pbc: Sequence[bool]) -> Array:

@@ -12,7 +12,8 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.frames import Label
-from al_driver.data.lammps import Rotation, read_dump, read_rotation
+from al_driver.data.lammps import Rotation, read_rotation
+from al_driver.data.lammps_dump import read_dump
 from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_version
 from al_driver.errors import EngineError
 from al_driver.units import LAMMPS_METAL_NKTV2P

@@ -1,4 +1,4 @@
-"""LAMMPS data files and dumps: what is written comes back, and a damaged dump gives the frames before the damage."""
+"""LAMMPS data files: what is written comes back."""
 
 from pathlib import Path
 
@@ -7,9 +7,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from al_driver.data.lammps import boundary, dump_steps, is_data, make_rotation, read_data, read_dump, read_rotation
+from al_driver.data.lammps import boundary, is_data, make_rotation, read_data, read_rotation
 from al_driver.data.lammps import write_data as write
-from al_driver.errors import EngineError
 
 RNG = np.random.default_rng(7)
 CUBIC = 5.43 * np.eye(3)
@@ -98,67 +97,3 @@ def test_data_file_without_masses_takes_the_type_map(tmp_path: Path) -> None:
 
 def test_boundary_letters() -> None:
     assert boundary([True, True, False]) == "p p m"
-
-
-FRAME = """ITEM: TIMESTEP
-{step}
-ITEM: NUMBER OF ATOMS
-2
-ITEM: BOX BOUNDS {box}
-ITEM: ATOMS id type x y z fx fy fz
-2 1 1.5 2.5 {step} 0.1 0.2 0.3
-1 2 -0.5 0 1e-3 -0.1 -0.2 -nan
-"""
-ORTHOGONAL = "pp pp ff\n-1 4\n0 6\n0 7"
-BOXES = {
-    ORTHOGONAL: ([[5, 0, 0], [0, 6, 0], [0, 0, 7]], [True, True, False]),
-    "xy xz yz pp pp pp\n-2 6 1\n0 6.5 -2\n0 7 0.5": ([[5, 0, 0], [1, 6, 0], [-2, 0.5, 7]], [True, True, True]),
-    "abc origin pp pp pp\n5 1 0 0\n0 6 1 0\n1 0 7 0": ([[5, 1, 0], [0, 6, 1], [1, 0, 7]], [True, True, True]),
-    "\n0 5\n0 6\n0 7": ([[5, 0, 0], [0, 6, 0], [0, 0, 7]], [True, True, True]),
-}
-
-
-@pytest.mark.parametrize("box", BOXES)
-def test_dump_boxes(tmp_path: Path, box: str) -> None:
-    (tmp_path / "dump").write_text(FRAME.format(step=0, box=box))
-    ((step, atoms),) = read_dump(tmp_path / "dump", None, ["Si", "C"])
-    cell, pbc = BOXES[box]
-    assert step == 0 and np.allclose(atoms.cell.array, cell) and list(atoms.pbc) == pbc
-
-
-def test_dump_is_sorted_and_filtered(tmp_path: Path) -> None:
-    (tmp_path / "dump").write_text("".join(FRAME.format(step=step, box=ORTHOGONAL) for step in (0, 10, 20)))
-    assert dump_steps(tmp_path / "dump") == [0, 10, 20]
-    frames = dict(read_dump(tmp_path / "dump", {20, 0}, ["Si", "C"]))
-    assert list(frames) == [0, 20]
-    assert frames[20].get_chemical_symbols() == ["C", "Si"]
-    assert frames[20].positions.tolist() == [[-0.5, 0, 1e-3], [1.5, 2.5, 20]]
-    assert frames[20].arrays["forces"][1].tolist() == [0.1, 0.2, 0.3]
-    assert np.isnan(frames[20].arrays["forces"][0, 2])
-
-
-def test_dump_cut_anywhere_gives_the_frames_before(tmp_path: Path) -> None:
-    one = FRAME.format(step=0, box=ORTHOGONAL)
-    whole = (one + one).encode()
-    for length in range(len(whole) + 1):
-        (tmp_path / "dump").write_bytes(whole[:length])
-        assert len(list(read_dump(tmp_path / "dump", None, ["Si", "C"]))) == length // len(one), length
-    assert dump_steps(tmp_path / "nothing") == []
-
-
-def test_dump_without_positions_or_with_a_foreign_type_is_named(tmp_path: Path) -> None:
-    (tmp_path / "dump").write_text(FRAME.format(step=0, box=ORTHOGONAL).replace("x y z", "vx vy vz"))
-    with pytest.raises(EngineError, match="columns id type vx vy vz fx fy fz, and no x"):
-        list(read_dump(tmp_path / "dump", None, ["Si", "C"]))
-    (tmp_path / "dump").write_text(FRAME.format(step=0, box=ORTHOGONAL))
-    with pytest.raises(EngineError, match="type 2 in the dump, but 1 elements"):
-        list(read_dump(tmp_path / "dump", None, ["Si"]))
-
-
-def test_dump_without_forces_has_none(tmp_path: Path) -> None:
-    text = FRAME.format(step=0, box=ORTHOGONAL).replace(" fx fy fz", "")
-    lines = text.splitlines()
-    lines[-2:] = [" ".join(line.split()[:5]) for line in lines[-2:]]
-    (tmp_path / "dump").write_text("\n".join(lines) + "\n")
-    ((_, atoms),) = read_dump(tmp_path / "dump", None, ["Si", "C"])
-    assert "forces" not in atoms.arrays

@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from al_driver.data.lammps import dump_steps
+from al_driver.data.lammps_dump import dump_steps
 from al_driver.errors import EngineError
 from al_driver.explorers.base import Trajectory
 from al_driver.explorers.lammps import LammpsExplorer

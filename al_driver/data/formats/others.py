@@ -3,7 +3,6 @@
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,19 @@ from ase import Atoms
 
 from al_driver.data.formats.steps import AnyStep
 from al_driver.data.frames import Label
-from al_driver.data.lammps import read_dump
+from al_driver.data.lammps_dump import read_any_dump
+from al_driver.errors import EngineError
 
 log = logging.getLogger(__name__)
 
 
-def read_structure_dump(path: Path, type_map: Sequence[str]) -> Iterator[Atoms]:
-    """Yield the frames of a LAMMPS text dump as bare structures.
-
-    Raises
-    ------
-    ValueError
-        If there is neither a type map nor a column ``element``: then a dump has numbers for species.
-    """
-    with path.open("rb") as stream:
-        has_elements = any(b"element" in line.split() for line in islice(stream, 9))
-    if not (type_map or has_elements):
-        raise ValueError("a dump has numbers for species; say which elements they are, e.g. --type-map Si,O")
-    for step, atoms in read_dump(path, None, type_map):
+def read_structure_dump(path: Path, type_map: Sequence[str]) -> Iterator[Atoms | EngineError]:
+    """Yield the frames of a LAMMPS text dump as bare structures, or why one cannot be read."""
+    for item in read_any_dump(path, type_map):
+        if isinstance(item, EngineError):
+            yield item
+            continue
+        step, atoms = item
         bare = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         bare.info["timestep"] = step
         yield bare

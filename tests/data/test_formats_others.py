@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
@@ -15,7 +16,7 @@ from output_files import FILES, unpack
 
 from al_driver.data.dataset import write_dataset
 from al_driver.data.formats.extxyz import read_extxyz
-from al_driver.data.formats.load import Source, load_source
+from al_driver.data.formats.load import Source, find_sources, load_source
 from al_driver.data.formats.pwmat import read_movement
 from al_driver.data.formats.recognise import find_recognised, recognise
 from al_driver.data.formats.registry import full_name, read_steps
@@ -170,7 +171,7 @@ def test_what_only_dpdata_reads_is_read_by_it(tmp_path: Path) -> None:
 
 
 def test_formats_are_recognised_by_content(tmp_path: Path) -> None:
-    found = {path.relative_to(FILES).as_posix(): name for path, name in find_recognised(FILES)}
+    found = {found.path.relative_to(FILES).as_posix(): found.format for found in find_recognised(FILES)}
     for start, name in {"OUTCAR": "vasp/outcar", "vasprun": "vasp/xml", "MOVEMENT": "pwmat/movement"}.items():
         assert {found[path] for path in found if path.startswith(start)} == {name}
     assert {name for path, name in found.items() if path.startswith("cp2k")} == {"cp2k/output"}  # not its .xyz
@@ -186,8 +187,61 @@ def test_formats_are_recognised_by_content(tmp_path: Path) -> None:
     assert recognise(tmp_path / "out2") == "qe/pw"
     (tmp_path / "notes").write_text("12\nnotes\n")
     assert recognise(tmp_path / "notes") is None
-    (tmp_path / "broken.gz").write_bytes(b"no gzip")
-    assert recognise(tmp_path / "broken.gz") is None
+
+
+def write_unreadable(folder: Path) -> None:
+    packed = gzip.compress(b"hello " * 1000)
+    (folder / "damaged.gz").write_bytes(packed[:12] + b"\xff" * 8 + packed[20:])
+    (folder / "cut.gz").write_bytes(packed[:-12])
+    (folder / "false.bz2").write_bytes(b"no bzip")
+    (folder / "false.gz").write_bytes(b"no gzip")
+    (folder / "false.xz").write_bytes(b"no xz")
+    (folder / "OUTCAR").symlink_to(folder / "nowhere")
+
+
+def test_what_cannot_be_read_is_told_and_hides_nothing_else(tmp_path: Path) -> None:
+    write_unreadable(tmp_path)
+    write_frames(tmp_path / "good.extxyz", [frame(1)])
+    found = {found.path.name: found for found in find_recognised(tmp_path)}
+    assert found.pop("good.extxyz").format == "extxyz"
+    assert sorted(found) == ["OUTCAR", "cut.gz", "damaged.gz", "false.bz2", "false.gz", "false.xz"]
+    for name, words in {
+        "OUTCAR": "a link to nothing",
+        "false.xz": "LZMAError",
+        "damaged.gz": "error: Error -3",
+    }.items():
+        assert found[name].problem.startswith("cannot be read (") and words in found[name].problem
+    for name in ("false.xz", "damaged.gz", "cut.gz"):
+        (source,) = find_sources(tmp_path / name, None)
+        assert load_source(source).problem == found[name].problem
+    assert sum(bool(source.problem) for source in find_sources(tmp_path, "vasp/outcar")) == 6
+
+
+def test_a_folder_that_links_lead_to_again_is_searched_once(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    write_frames(tmp_path / "b/a.extxyz", [frame(1)])
+    (tmp_path / "b/up").symlink_to(tmp_path)
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    assert [found.path for found in find_recognised(tmp_path)] == [tmp_path / "a/a.extxyz"]
+
+
+def test_a_forbidden_folder_is_told_and_the_others_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        write_frames(tmp_path / name / "a.extxyz", [frame(1)])
+    listed = Path.iterdir
+
+    def forbid(path: Path) -> Iterator[Path]:
+        if path.name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", forbid)
+    first, second, third = find_recognised(tmp_path)
+    assert (first.path.parent.name, third.path.parent.name) == ("a", "c")
+    assert (second.path.name, second.problem) == ("b", "cannot be read (PermissionError: Permission denied)")
 
 
 def test_steps_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> None:

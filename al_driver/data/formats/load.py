@@ -13,19 +13,27 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from al_driver.data.blocks import Block, pack
-from al_driver.data.formats.recognise import MIXED, NPY, find_recognised, recognise
+from al_driver.data.formats.recognise import MIXED, NPY, find_recognised, recognise, why_unreadable
 from al_driver.data.formats.registry import DUMP, READERS, full_name, read_steps
+from al_driver.data.formats.steps import UNREADABLE
 from al_driver.data.frames import Array, Label
 from al_driver.errors import ConfigError, EngineError, Problem, Reason
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file, or a folder that is one deepmd system, and its format; found in a folder, or named by the user."""
+    """A file, or a folder that is one deepmd system, and its format; found in a folder, or named by the user.
+
+    Attributes
+    ----------
+    problem
+        Why it cannot be read, if that is known already.
+    """
 
     path: Path
     format: str
     is_named: bool = True
+    problem: str = ""
 
 
 @dataclass
@@ -66,26 +74,39 @@ class Loaded:
 def find_sources(path: Path, format: str | None) -> list[Source]:
     """Return a file, or every file and deepmd system below a folder, whose format is recognised or given.
 
+    What cannot be read is among them, with its ``problem``: nobody knows what it is.
+
     Raises
     ------
     ConfigError
         If nobody knows the format that is given.
     """
     if format is None:
-        if path.is_dir():
-            return [Source(*found, is_named=False) for found in find_recognised(path)]
-        name = recognise(path)
-        return [Source(path, name)] if name else []
+        return _find_in(path) if path.is_dir() else _look_at(path)
     name = full_name(format)
     if path.is_dir() and (name in READERS or name == DUMP):
         alike = {NPY, MIXED} if name in {NPY, MIXED} else {name}
-        return [Source(*found, is_named=False) for found in find_recognised(path) if found[1] in alike]
+        return [source for source in _find_in(path) if source.problem or source.format in alike]
     return [Source(path, name)]
+
+
+def _find_in(folder: Path) -> list[Source]:
+    return [Source(found.path, found.format, False, found.problem) for found in find_recognised(folder)]
+
+
+def _look_at(path: Path) -> list[Source]:
+    try:
+        name = recognise(path)
+    except UNREADABLE as error:
+        return [Source(path, "unknown", problem=why_unreadable(error))]
+    return [Source(path, name)] if name else []
 
 
 def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) -> Loaded:
     """Read every n-th step of a source; what is wrong with the whole of it is told in `Loaded.problem`."""
-    loaded = Loaded(source)
+    loaded = Loaded(source, problem=source.problem)
+    if loaded.problem:
+        return loaded
     steps: list[Label | Atoms] = []
     infos: list[dict[str, Any]] = []
     try:

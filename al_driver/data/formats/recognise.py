@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from al_driver.data.formats.steps import COMPRESSED, open_stream
+from al_driver.data.formats.steps import COMPRESSED, UNREADABLE, open_stream
 
 _HEAD = 65536  # bytes; OUTCAR of VASP says "executed on" within 200, CP2K its name within 4,000
 _MARKS = (
@@ -21,33 +22,83 @@ _EXTXYZ_MARKS = (b"Properties=", b"Lattice=")
 NPY, MIXED, RAW = "deepmd/npy", "deepmd/npy/mixed", "deepmd/raw"
 
 
+@dataclass(frozen=True)
+class Found:
+    """A file, or a folder that is one deepmd system, and its format; or what cannot be read, and why."""
+
+    path: Path
+    format: str = "unknown"
+    problem: str = ""
+
+
 def recognise(path: Path) -> str | None:
-    """Return the format of a file, or of a folder that is one deepmd system; None for what is neither."""
+    """Return the format of a file, or of a folder that is one deepmd system; None for what is neither.
+
+    Raises
+    ------
+    UNREADABLE
+        If it cannot be read.
+    """
     if path.is_dir():
         return _system_format(path)
-    try:
-        head = _read_head(path)
-    except (OSError, EOFError):
-        return None
+    head = _read_head(path)
     for name, marks in _MARKS:
         if all(mark in head for mark in marks):
             return name
     return "extxyz" if _is_extxyz(path, head) else None
 
 
-def find_recognised(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield, sorted, every file and deepmd system below a folder whose format is recognised; no hidden ones."""
-    format = _system_format(folder)
-    if format is not None:
-        yield folder, format
+def find_recognised(folder: Path) -> Iterator[Found]:
+    """Yield, sorted, every file and deepmd system below a folder whose format is recognised, and what is unreadable.
+
+    Hidden ones are not looked at. A folder that links lead to several times, or round in a circle, is searched once.
+    """
+    yield from _search(folder, set())
+
+
+def why_unreadable(error: BaseException) -> str:
+    """Return, in words, why something cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"cannot be read ({type(error).__name__}: {reason})"
+
+
+def _search(folder: Path, seen: set[Path]) -> Iterator[Found]:
+    try:
+        format, paths = _look_into(folder, seen)
+    except OSError as error:
+        yield Found(folder, problem=why_unreadable(error))
         return
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+    if format is not None:
+        yield Found(folder, format)
+    for path in paths:
+        try:
+            is_folder = path.is_dir()
+            format = None if is_folder else _recognise_file(path)
+        except UNREADABLE as error:
+            yield Found(path, problem=why_unreadable(error))
             continue
-        if path.is_dir():
-            yield from find_recognised(path)
-        elif path.is_file() and (found := recognise(path)) is not None and not _is_plain_xyz(path, found):
-            yield path, found
+        if is_folder:
+            yield from _search(path, seen)
+        elif format is not None:
+            yield Found(path, format)
+
+
+def _look_into(folder: Path, seen: set[Path]) -> tuple[str | None, list[Path]]:
+    """Return the format of a folder that is one system, else what is in it; nothing of one that was seen before."""
+    resolved = folder.resolve()
+    if resolved in seen:
+        return None, []
+    seen.add(resolved)
+    format = _system_format(folder)
+    return format, [] if format else sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _recognise_file(path: Path) -> str | None:
+    """Return the format of something in a folder that is no folder."""
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError("a link to nothing")
+    format = recognise(path) if path.is_file() else None
+    return None if format is None or _is_plain_xyz(path, format) else format
 
 
 def _is_plain_xyz(path: Path, format: str) -> bool:

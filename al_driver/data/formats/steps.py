@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import lzma
 import mmap
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias, cast
@@ -28,6 +29,8 @@ KBAR_TO_EV_PER_A3 = 1 / 1602.176634
 """From the elementary charge of the SI. dpdata's reader of OUTCAR has 1602.176621: 8e-9 less."""
 GPA_TO_EV_PER_A3 = 10 * KBAR_TO_EV_PER_A3
 COMPRESSED = {".gz", ".xz", ".bz2"}
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+"""What a file raises that may not be read, is damaged, or not compressed as its name says."""
 
 
 def open_stream(path: Path) -> IO[bytes]:

@@ -65,6 +65,17 @@ def test_relaxations_and_dynamics_have_their_own_lines(tmp_path: Path) -> None:
     assert " Velocity (bohr/fs)\n" in (tmp_path / "aimd/atom.config").read_text()
 
 
+@pytest.mark.parametrize(("own", "moved"), [("", " 3"), (" 0", " 3"), (" 1", " 3"), (" 2", " 2"), (" 3", " 3")])
+def test_the_users_k_points_lose_only_a_symmetry_that_velocities_break(own: str, moved: str, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "files", ETOT + f"MP_N123 = 2, 3, 4, 0, 0, 0{own}\n", kspacing=None)
+    engine.write_inputs(make_carbide(), tmp_path)
+    assert read_etot_input(tmp_path / "etot.input").keys["MP_N123"] == f"2 3 4 0 0 0{own}"
+    (tmp_path / "aimd").mkdir()
+    engine.write_dynamics(make_carbide(), Dynamics(600, 20, 0.002, 5, 0.08, seed=1), tmp_path / "aimd")
+    assert read_etot_input(tmp_path / "aimd/etot.input").keys["MP_N123"] == f"2 3 4 0 0 0{moved}"
+    assert engine.identity("label") == engine.identity("aimd")
+
+
 def test_each_calculation_may_have_its_own_input(tmp_path: Path) -> None:
     (tmp_path / "coarse").write_text("1 1\nECUT = 30\n")
     inputs = {"label": str(tmp_path / "files/etot.input"), "aimd": str(tmp_path / "coarse")}
@@ -199,6 +210,33 @@ def test_the_time_of_a_real_frame_is_the_number_of_its_step() -> None:
     moved = second.atoms.get_scaled_positions(wrap=False) - first.atoms.get_scaled_positions(wrap=False)
     moved = (moved - np.round(moved)) @ first.atoms.cell.array
     assert np.abs(moved - velocities).max() < 2e-4  # Å in 1 fs, to the accelerations
+
+
+OLD_STEP = """\
+     2 atoms,Iteration =   {step}, Etot,Ep,Ek =  -0.2142E+03  -0.2141E+03   0.0000E+00, Max force=  0.0E+00
+ Lattice vector
+   0.0000000000E+00    0.2800000000E+01    0.2800000000E+01     {stress}:  0.160189E+01  0.000000E+00  0.000000E+00
+   0.2800000000E+01    0.0000000000E+00    0.2800000000E+01     {stress}:  0.000000E+00  0.160189E+01  0.000000E+00
+   0.2800000000E+01    0.2800000000E+01    0.0000000000E+00     {stress}:  0.000000E+00  0.000000E+00  0.160189E+01
+ Position, move_x, move_y, move_z
+   14    0.875000000    0.875000000    0.875000000     1  1  1
+   14    0.125000000    0.125000000    0.125000000     1  1  1
+ Force
+   14    0.100000000    0.000000000    0.000000000
+   14   -0.100000000    0.000000000    0.000000000
+ -------------------------------------------------
+"""
+
+
+@pytest.mark.parametrize(("stress", "share"), [("stress", 1), ("stress (eV)", 1), ("stress (eV/natom)", 2)])
+def test_steps_of_relaxations_are_read_in_each_of_their_layouts(stress: str, share: int, tmp_path: Path) -> None:
+    steps = [OLD_STEP.format(step=step, stress=stress) for step in (0, 1)]
+    (tmp_path / "MOVEMENT").write_text("".join(steps))
+    first, _ = read_movement(tmp_path / "MOVEMENT")
+    assert not isinstance(first, EngineError) and first.virial is not None
+    assert (first.energy, first.forces[0, 0]) == (-214.1, -0.1)
+    assert np.allclose(first.virial, -1.60189 * share * np.eye(3), atol=1e-12)
+    assert read_times(tmp_path / "MOVEMENT") == [0.0, 1.0]
 
 
 def problems(engine: Pwmat, type_map: tuple[str, ...] = ("Si", "C")) -> list[str]:

@@ -3,7 +3,8 @@
 Virial: minus the column "stress (eV)", which is +dE/dstrain; the block "Pressure Internal" of the same file has the
 other sign, and the programs of PWmat's makers turn it too. (dpdata 1.1 keeps the sign, and takes 1602 for 1602.18.)
 The file says how many electronic steps a frame took, not how many it was allowed: `MOST_STEPS` are PWmat's own limits.
-OUT.MLMD, which an SCF writes, is one frame of the same kind, at the time -1.
+OUT.MLMD, which an SCF writes, is one frame of the same kind, at the time -1. Relaxations number their steps from 0, say
+"stress:" in older versions, and "stress (eV/natom)" where it is of an atom.
 """
 
 import re
@@ -22,6 +23,7 @@ _HEAD = re.compile(rb"^ *(\d+) +atoms, *Iteration[^=\n]*=\s*(\S+?),[^\n]*$", re.
 _ENERGIES = re.compile(rb"Etot,Ep,Ek[^=]*=\s*(\S+)\s+(\S+)\s+(\S+)")
 _SCF = re.compile(rb"SCF\s*=\s*(\d+)")
 _STRESS = re.compile(rb"stress[^:\n]*:")
+_PER_ATOM = re.compile(rb"stress *\(eV/natom\)", re.IGNORECASE)
 
 
 def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS) -> Iterator[Step]:
@@ -78,7 +80,8 @@ def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path, mo
         return EngineError("scf_unconverged", path, detail)
     cell = lattice[:, :3]
     atoms = Atoms(sites[:, 0].astype(int), positions=sites[:, 1:4] @ cell, cell=cell, pbc=True)
-    virial = -lattice[:, 3:6] if lattice.shape[1] >= 6 else None
+    share = n_atoms if _PER_ATOM.search(block) else 1
+    virial = -share * lattice[:, 3:6] if lattice.shape[1] >= 6 else None
     return Label(atoms, parse_float(energies[2]), -forces[:, 1:4], virial, {"program": "pwmat"})
 
 

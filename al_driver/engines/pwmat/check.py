@@ -92,7 +92,7 @@ def check_input(user: EtotInput, calculation: Calculation, *, is_own: bool, uses
             yield f"{key} = T is set to F: nobody reads it", "warning"
 
 
-def check_k_points(user: EtotInput, calculation: Calculation, key: str | None) -> Iterator[Finding]:
+def check_k_points(user: EtotInput, key: str | None) -> Iterator[Finding]:
     """Yield what is wrong where MP_N123 and one of our keys, or neither, choose k-points."""
     words = user.words("MP_N123")
     if words and key:
@@ -101,8 +101,6 @@ def check_k_points(user: EtotInput, calculation: Calculation, key: str | None) -
         yield "nothing chooses k-points; give `kspacing`, `kpoints`, or MP_N123 in the input", "error"
     elif words and (len(words) < 6 or not all(word.isdecimal() for word in words)):
         yield f"MP_N123 needs six or seven integers; found {user.keys['MP_N123']!r}", "error"
-    elif words and calculation == "aimd" and words[6:] in ([], ["0"], ["1"]):
-        yield "MP_N123 keeps the start's symmetry, which velocities break; end it with 3, or use `kspacing`", "warning"
 
 
 def elements_of(user: EtotInput, potentials: Mapping[str, Path]) -> dict[int, str]:

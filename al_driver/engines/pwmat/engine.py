@@ -49,6 +49,7 @@ from al_driver.units import Unit
 
 _SKF = "in_skf"
 _OF_MOTION = ("RELAX_DETAIL", "MD_DETAIL", "MD_SPECIAL", MDOPT, "IN.RELAXOPT")
+_KEEPS_SYMMETRY = (["0"], ["1"])  # last number of MP_N123; 0 where there is none
 _SYMMETRY: dict[Calculation, int] = {
     "label": 0,
     "relax": 0,
@@ -157,7 +158,9 @@ class Pwmat(Engine):
         potentials = (
             "USE_DFTB = T, DFTB_DETAIL and IN.SKF" if self.dftb else "IN.PSP1, IN.PSP2 … in its elements' order"
         )
-        grid = "" if "MP_N123" in user.keys else f"; MP_N123 with {_SYMMETRY[calculation]} for symmetry"
+        grid = f"; MP_N123 with {_SYMMETRY[calculation]} for symmetry"
+        if "MP_N123" in user.keys:
+            grid = "; 3 at the end of your MP_N123, since velocities break symmetry" if calculation == "aimd" else ""
         removed = sorted(key for key in user.keys if key in _OF_MOTION and calculation == "label")
         lines = [
             *WORDS[calculation],
@@ -191,7 +194,7 @@ class Pwmat(Engine):
         uses_dftb = self.dftb is not None
         for message, severity in (
             *check_input(user, calculation, is_own=not is_one, uses_dftb=uses_dftb),
-            *check_k_points(user, calculation, grid),
+            *check_k_points(user, grid),
             *check_numbered(user, self.pseudopotentials),
         ):
             yield Problem(f"{path}: {message}", key=key, severity=severity)
@@ -231,14 +234,18 @@ class Pwmat(Engine):
             if self.dftb.slater_koster is not None and self.dftb.needs_files(user):
                 keys["IN.SKF"] = f"./{_SKF}/"
                 _link_files(self.dftb.slater_koster, directory / _SKF)
-        keys["MP_N123"] = user.keys.get("MP_N123") or self._grid(atoms, calculation)
+        keys["MP_N123"] = self._grid(atoms, calculation, user)
         keys |= {"OUT.MLMD": "T" if calculation == "label" else "F", "OUT.FORCE": "T", "OUT.STRESS": "T"}
         keys |= dict.fromkeys(SCRATCH_OUTPUTS, "F")
         kept = {key: value for key, value in user.keys.items() if key not in _OF_MOTION and not _is_place(key)}
         write_atom_config(directory / ATOM_CONFIG, atoms, velocities)
         (directory / ETOT).write_text(format_etot_input(user.nodes, kept | keys), encoding="utf-8")
 
-    def _grid(self, atoms: Atoms, calculation: Calculation) -> str:
+    def _grid(self, atoms: Atoms, calculation: Calculation, user: EtotInput) -> str:
+        own = user.words("MP_N123")
+        if own:
+            breaks = calculation == "aimd" and own[6:] in ([], *_KEEPS_SYMMETRY)
+            return " ".join([*own[:6], str(_SYMMETRY["aimd"])] if breaks else own)
         if self.kpoints is None and self.kspacing is None:
             raise ConfigError(Problem("nothing chooses k-points; give `kspacing` or `kpoints`", key="kspacing"))
         grid = self.kpoints or kpoint_grid(atoms, self.kspacing or np.inf)

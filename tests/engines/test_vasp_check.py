@@ -44,7 +44,11 @@ def test_a_sound_input_has_no_problem(tmp_path: Path) -> None:
         (("400", "200"), "warning", "ENCUT = 200 eV is below ENMAX of PAW_PBE Si 01Jan2001, 250 eV"),
         (("NELM", "NBANDS = 32\nNELM"), "warning", "NBANDS = 32 is kept as it is for structures of every size"),
         (("NELM", "NSW = 20\nNELM"), "warning", "NSW = 20: a label is one frame, so it is set to 0"),
-        (("ISMEAR", "ISMAER"), "warning", "ISMAER is no tag of VASP that is known here; did you mean 'ISMEAR'?"),
+        (
+            ("ISMEAR", "ISMAER"),
+            "warning",
+            "ISMAER is not known here, and VASP would ignore what it does not know; did you mean 'ISMEAR'?",
+        ),
     ],
 )
 def test_each_fault_of_an_incar_is_told(tmp_path: Path, change: tuple[str, str], severity: str, words: str) -> None:
@@ -99,6 +103,8 @@ def test_sites_and_u_are_checked(tmp_path: Path) -> None:
     assert any("U converges badly with LMAXMIX = 2; set LMAXMIX = 4" in text for text in found)
     spin = make_engine(tmp_path, ["Fe"], INCAR + "ISPIN = 1\n", magmoms={"Fe": 2.0})
     assert any("ISPIN = 1, but `magmoms` are given" in text for text in problems(spin, "Fe"))
+    vector = make_engine(tmp_path, ["Fe"], INCAR + "LSORBIT = T\n", magmoms={"Fe": 2.0})
+    assert any("LSORBIT = T, but `magmoms` are given" in text for text in problems(vector, "Fe"))
     with pytest.raises(ValueError, match="'fe' needs an element, or an element and the tag of its atoms"):
         make_engine(tmp_path, ["Fe"], magmoms={"fe": 2.0})
 

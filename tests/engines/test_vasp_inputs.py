@@ -181,6 +181,15 @@ def test_moments_and_u_follow_the_atoms(tmp_path: Path, oxide: Atoms) -> None:
     assert write(engine, large, other)["MAGMOM"] == "2*3 2*-2 4*0"
 
 
+def test_moments_of_a_structure_are_never_dropped_without_a_word(tmp_path: Path, oxide: Atoms) -> None:
+    oxide.set_initial_magnetic_moments([4.0, 0, -4.0, 0])
+    with pytest.raises(ConfigError, match="a structure gives its atoms moments, but the INCAR has no ISPIN"):
+        write(make_engine(tmp_path, ["Fe", "O"]), oxide, tmp_path)
+    folder = tmp_path / "without"
+    folder.mkdir()
+    assert "MAGMOM" not in write(make_engine(folder, ["Fe", "O"], INCAR + "ISPIN = 1\n"), oxide, folder)
+
+
 def test_a_charge_sets_the_number_of_electrons(tmp_path: Path, oxide: Atoms) -> None:
     assert float(write(make_engine(tmp_path, ["Fe", "O"], charge=1.0), oxide, tmp_path)["NELECT"]) == 2 * 8 + 2 * 6 - 1
 

@@ -56,7 +56,7 @@ def test_moments_come_back_in_the_order_that_was_sent(alloy: Atoms, tmp_path: Pa
     alloy.set_initial_magnetic_moments([1.0, 2.0, 3.0, -4.0])
     label = calculate(make_engine(tmp_path, ["Al", "Cu"], INCAR + "ISPIN = 2\n"), alloy, tmp_path / "task")
     assert label.info["magmoms"] == pytest.approx([0.95, 1.9, 2.85, -3.8])
-    plain = calculate(make_engine(tmp_path, ["Al", "Cu"]), alloy, tmp_path / "plain")
+    plain = calculate(make_engine(tmp_path, ["Al", "Cu"], INCAR + "ISPIN = 1\n"), alloy, tmp_path / "plain")
     assert "magmoms" not in plain.info
     assert label.energy - plain.energy == pytest.approx(-0.01 * 30, abs=1e-6)
 

@@ -15,7 +15,7 @@ from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.vasp import grid as kgrid
-from al_driver.engines.vasp.incar import Tags, electronic, format_incar, number, read_incar
+from al_driver.engines.vasp.incar import Tags, electronic, format_incar, is_true, number, read_incar
 from al_driver.engines.vasp.lint import functionals, lint, lint_ldau, lint_potentials
 from al_driver.engines.vasp.motion import LABEL, MOMENTS, WORDS, dynamics_tags, relaxation_tags, without_motion
 from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
@@ -203,8 +203,12 @@ class Vasp(Engine):
                 continue
             findings = [*lint(user, calculation, type_map), *lint_ldau(user, self.ldau), *self._check_grid(user)]
             findings += lint_potentials(user, potentials) if potentials else ()
-            if self.magmoms and number(user, "ISPIN", 2) != 2:
-                findings.append((f"ISPIN = {user['ISPIN']}, but `magmoms` are given; take one of them out", "error"))
+            clash = next(
+                (f"{name} = {user[name]}" for name in ("LNONCOLLINEAR", "LSORBIT") if is_true(user, name)), None
+            )
+            clash = f"ISPIN = {user['ISPIN']}" if number(user, "ISPIN", 2) != 2 else clash
+            if self.magmoms and clash:
+                findings.append((f"{clash}, but `magmoms` are given; take one of them out", "error"))
             for message, severity in findings:
                 yield Problem(f"{path}: {message}", key, severity=severity)
 

@@ -75,16 +75,7 @@ def parse_incar(text: str, path: Path) -> Tags:
 
 def canonical(value: str) -> str:
     """Return a value such that two ways to write it are one: numbers, truth values, letters of either case."""
-    words = []
-    for word in value.split():
-        if _TRUE.fullmatch(word) or _FALSE.fullmatch(word):
-            words.append("T" if _TRUE.fullmatch(word) else "F")
-            continue
-        try:
-            words.append(f"{float(word.lower().replace('d', 'e')):.12g}")
-        except ValueError:
-            words.append(word.upper())
-    return " ".join(words)
+    return " ".join(_canonical_word(word) for word in value.split())
 
 
 def number(tags: Mapping[str, str], name: str, default: float) -> float:
@@ -112,6 +103,15 @@ def electronic(tags: Mapping[str, str]) -> dict[str, str]:
     found["PREC"] = {"A": "ACCURATE", "N": "NORMAL", "L": "LOW"}.get(found.get("PREC", ""), found.get("PREC", "NORMAL"))
     defaults = {name: canonical(value) for name, value in _DEFAULTS.items()}
     return {name: value for name, value in sorted(found.items()) if defaults.get(name) != value}
+
+
+def _canonical_word(word: str) -> str:
+    if _TRUE.fullmatch(word) or _FALSE.fullmatch(word):
+        return "T" if _TRUE.fullmatch(word) else "F"
+    try:
+        return f"{float(word.lower().replace('d', 'e')):.12g}"
+    except ValueError:
+        return word.upper()
 
 
 def format_incar(user: Mapping[str, str], own: Mapping[str, str], comments: tuple[str, ...] = ()) -> str:

@@ -41,7 +41,10 @@ def lint(tags: Tags, calculation: Calculation, type_map: Sequence[str]) -> Itera
     known = _known_tags()
     for name in tags:
         if name not in known and not name.startswith("ML_"):
-            yield f"{name} is no tag of VASP that is known here{nearest(name, known)}; VASP ignores what it", "warning"
+            yield (
+                f"{name} is not known here, and VASP would ignore what it does not know{nearest(name, known)}",
+                "warning",
+            )
 
 
 def lint_potentials(tags: Tags, potentials: Mapping[str, Potential]) -> Iterator[Finding]:
@@ -96,9 +99,9 @@ def _check_kind(tags: Tags, calculation: Calculation) -> Iterator[Finding]:
         yield f"PSTRESS = {tags['PSTRESS']} is added to the stress; take it out", "error"
     if number(tags, "NSW", 0) > 0 and calculation == "label":
         yield f"NSW = {tags['NSW']}: a label is one frame, so it is set to 0", "warning"
-    wants_spin = number(tags, "ISPIN", 1) == 2 or is_true(tags, "LNONCOLLINEAR") or is_true(tags, "LSORBIT")
-    if is_true(tags, "LNONCOLLINEAR") and wants_spin:
-        yield "LNONCOLLINEAR: moments of atoms are not carried; MAGMOM stays VASP's default", "warning"
+    for name in ("LNONCOLLINEAR", "LSORBIT"):
+        if is_true(tags, name):
+            yield f"{name}: atoms carry one number for their moment, no vector; MAGMOM stays VASP's default", "warning"
 
 
 def _default(tags: Tags, name: str) -> str:

@@ -158,7 +158,7 @@ def _read_moments(directory: Path) -> list[float] | None:
     """Return the moments of the atoms in the end, in the order of the POSCAR; None where VASP printed none."""
     text = (directory / OUTCAR).read_text(encoding="utf-8", errors="replace")
     tables = _MOMENTS.findall(text)
-    if not tables:
+    if not tables or "magnetization (y)" in text:  # none, or vectors
         return None
     rows = [line.split() for line in tables[-1].splitlines() if line.split()]
     return [float(row[-1]) for row in rows if row[0].isdecimal()]

@@ -15,6 +15,7 @@ from pydantic import AfterValidator
 from al_driver.engines.vasp.incar import Tags, is_true, number
 from al_driver.engines.vasp.poscar import Layout, of_site
 from al_driver.engines.vasp.potentials import Potential
+from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Float, NonNegativeFloat, Params
 from al_driver.schema.elements import Element
 from al_driver.units import Unit
@@ -49,10 +50,19 @@ def magnetic_tags(user: Tags, atoms: Atoms, layout: Layout, magmoms: Mapping[str
     """Return ISPIN and MAGMOM; an atom's own moment comes before its element's. None without spin.
 
     Where moments are given and an atom has none, it starts from 0.
+
+    Raises
+    ------
+    ConfigError
+        If atoms have moments, and nobody says whether the calculation is spin-polarised.
     """
     own = atoms.get_initial_magnetic_moments()
-    if own.ndim > 1 or not (magmoms or own.any()):
+    is_vector = own.ndim > 1 or is_true(user, "LSORBIT") or is_true(user, "LNONCOLLINEAR")
+    if is_vector or not (magmoms or own.any()):
         return {}
+    if not magmoms and "ISPIN" not in user:
+        message = "a structure gives its atoms moments, but the INCAR has no ISPIN; set ISPIN = 2, or 1 to ignore them"
+        raise ConfigError(Problem(message, "incar"))
     if not magmoms and number(user, "ISPIN", 1) != 2:
         return {}
     values = [

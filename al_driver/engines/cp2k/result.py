@@ -29,6 +29,7 @@ SENT = "# cell as sent:"
 """Before the nine numbers, Å, of a cell that was turned; the first line of the input."""
 _END = "PROGRAM ENDED AT"
 _RELAXED = "OPTIMIZATION COMPLETED"
+_AGAIN = "Reevaluating energy at the minimum"
 _TAIL = 20_000  # bytes, which hold the last lines and the table of timings before them
 _ABORT = re.compile(r"\[ABORT\](.*?)(?:={5} Routine|\Z)", re.DOTALL)
 _DRAWING = re.compile(r"^ \* +(?:\\___/|\||O/\||/\| \||/ \\)|\S+\.F:\d+ *\*?$", re.MULTILINE)
@@ -60,7 +61,7 @@ def read_relaxed(directory: Path, relaxation: Relaxation) -> Label:
     atoms = _read_atoms(restart, run.sent, directory / RESTART)
     if relaxation.what == "positions":
         atoms.set_cell(run.sent.cell)
-    label = run.label(atoms, run.evaluations[-1])
+    label = run.label(atoms, run.last_of_search)
     missing = what_is_missing(label.forces, label.virial, relaxation)
     if _RELAXED not in run.text:
         missing = missing or "CP2K did not end its search"
@@ -134,6 +135,12 @@ class _Run:
         stopped = self.why_it_ended()
         if stopped is not None:
             raise stopped
+
+    @property
+    def last_of_search(self) -> Evaluation:
+        """The last evaluation of a search, which CP2K follows, at the same place, with one of the energy alone."""
+        *before, last = self.evaluations
+        return before[-1] if before and _AGAIN in self.text and not len(last.forces) else last
 
     def label(self, atoms: Atoms, evaluation: Evaluation) -> Label:
         """Return the label of a frame from its evaluation.

@@ -127,3 +127,15 @@ def test_a_log_without_forces_or_energy_says_so(tmp_path: Path) -> None:
     (tmp_path / "c").write_text(text + text)  # `cp2k -o` appends
     one, other = read_cp2k(tmp_path / "c")
     assert one.energy == other.energy
+
+
+def test_positions_are_read_in_the_unit_that_the_log_names(tmp_path: Path) -> None:
+    (plain,) = labels_of("cp2k_strain_0/out.log.gz")
+    text = unpack("cp2k_strain_0/out.log", tmp_path).read_text()
+    assert "ATOMIC COORDINATES IN ANGSTROM" in text
+    (tmp_path / "out.log").write_text(text.replace("COORDINATES IN ANGSTROM", "COORDINATES IN BOHR"))
+    (label,) = read_cp2k(tmp_path / "out.log")
+    assert label.atoms.positions == pytest.approx(BOHR * plain.atoms.positions)
+    (tmp_path / "out.log").write_text(text.replace("COORDINATES IN ANGSTROM", "COORDINATES IN PM"))
+    with pytest.raises(ValueError, match="atomic coordinates in pm; angstrom or bohr was expected"):
+        list(read_cp2k(tmp_path / "out.log"))

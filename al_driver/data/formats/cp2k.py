@@ -25,6 +25,8 @@ from al_driver.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
 _START = "PROGRAM STARTED AT"
 _ENERGY = re.compile(r"^ ENERGY\| Total FORCE_EVAL \( *(\S+) *\) energy.*?(\S+)\s*$", re.MULTILINE)
+_SITES = re.compile(r"ATOMIC COORDINATES IN +\[?(\w+)")
+_SITE_UNITS = {"angstrom": 1.0, "bohr": BOHR_TO_ANGSTROM}
 _SITE = re.compile(r"^ +\d+ +\d+ +\S+ +(\d+) +(\S+) +(\S+) +(\S+) +\S+ +\S+ *$", re.MULTILINE)
 _FORCES = re.compile(
     r"(?:ATOMIC FORCES in \[a\.u\.\]|FORCES\| Atomic forces \[hartree/bohr\])(.*?)SUM", re.DOTALL | re.I
@@ -127,19 +129,22 @@ def read_head(text: str, path: Path) -> Head:
     Raises
     ------
     ValueError
-        Where it names no atoms or no cell.
+        Where it names no atoms or no cell, or prints positions in another unit than Å or bohr.
     """
     energy = _ENERGY.search(text)
     text = text[: energy.start()] if energy else text
     words = {name: found[1] for name, pattern in _WORDS.items() if (found := pattern.search(text))}
-    _, _, table = text.rpartition("ATOMIC COORDINATES IN ")
-    sites = [[parse_float(word) for word in row] for row in _SITE.findall(table)]
+    titles = list(_SITES.finditer(text))
+    sites = [[parse_float(word) for word in row] for row in _SITE.findall(text, titles[-1].end())] if titles else []
     vectors = [[parse_float(word) for word in row] for row in _VECTOR.findall(text)[-3:]]
     if not sites or len(vectors) < 3:
         raise ValueError("the log names no atoms or no cell; run CP2K with PRINT_LEVEL MEDIUM")
+    unit = titles[-1][1].lower()
+    if unit not in _SITE_UNITS:
+        raise ValueError(f"the log has atomic coordinates in {unit}; angstrom or bohr was expected")
     array = np.array(sites)
     cell = read_input_cell(path.parent / Path(words.get("input", "?")).name, np.array(vectors))
-    return Head(words, array[:, 0].astype(int), array[:, 1:], cell)
+    return Head(words, array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
 
 
 def _read_run(text: str, path: Path) -> Iterator[Step]:

@@ -1,5 +1,6 @@
 """Moments and U of two sublattices of one element stay with their atoms: supercell → MD → selection → VASP's input."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from small_run import RESOURCE, call_al, merge
 
 from al_driver.data.frames import frame_key, labelled_frame, read_frames, site_arrays, sort_by_type, write_frames
 from al_driver.engines.vasp.incar import read_incar
@@ -16,7 +18,7 @@ from al_driver.explorers.sweep import make_trajectories, read_entries
 from al_driver.jobs.processes import find_program
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
-from vasp_case import INCAR, make_engine, run_standin
+from vasp_case import COMMAND, INCAR, make_engine, make_keys, run_standin
 
 TYPE_MAP = ["O", "Fe"]
 MOMENTS = {0: 0.0, 1: 4.0, 2: -4.0}  # by tag
@@ -105,3 +107,30 @@ def test_frames_that_differ_in_moments_alone_are_two(tmp_path: Path) -> None:
     zero = plain.copy()
     zero.set_initial_magnetic_moments([0.0] * 8)
     assert frame_key(zero) == frame_key(plain)
+
+
+@pytest.mark.long
+def test_al_init_bulk_keeps_moments_with_their_atoms(tmp_path: Path) -> None:
+    unit = make_oxide()
+    write_frames(tmp_path / "start.extxyz", [unit])
+    entry = {
+        "path": "start.extxyz",
+        "relax": {"what": "positions", "max_force": 0.3},
+        "supercell": [2, 1, 1],
+        "perturb": {"copies": 1, "cell_fraction": 0.01, "atom_distance": 0.03},
+        "aimd": {"temperature": 200, "n_steps": 2, "every": 2},
+    }
+    keys = make_keys(tmp_path, ["Fe", "O"], INCAR + "ISPIN = 2\nLMAXMIX = 4\n", ldau=LDAU)
+    init = {"seed": 7, "type_map": TYPE_MAP, "label": keys, "structures": [entry], "valid_fraction": 0}
+    roles = {role: {"command": COMMAND} for role in ("label", "relax", "aimd")}
+    (tmp_path / "init.json").write_text(json.dumps(init))
+    (tmp_path / "resource.json").write_text(json.dumps(merge(RESOURCE, roles)))
+    done = call_al(tmp_path, "init_bulk", "init.json", "resource.json")
+    assert done.returncode == 0, done.stderr
+    frames = read_frames(tmp_path / "init/label/labelled.extxyz")
+    frames += read_frames(tmp_path / "init/structures/000.extxyz")
+    assert len(frames) == 3
+    for atoms in frames:
+        tags = sublattice(atoms, unit)
+        assert (atoms.get_tags() == tags).all() and sorted(tags) == [0] * 8 + [1] * 4 + [2] * 4
+        assert (atoms.get_initial_magnetic_moments() == [MOMENTS[tag] for tag in tags]).all()

@@ -10,7 +10,7 @@ from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError
 from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
-from al_driver.schema.base import CrossError, Int, Name, Params, UserPath, as_entry
+from al_driver.schema.base import Bool, CrossError, Int, Name, Params, UserPath, as_entry
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer
 from al_driver.schema.places import split_key
@@ -68,6 +68,8 @@ class RunParams(Params):
     """Which frames are calculated."""
     label: str | AnyEngine
     """The reference: a name from ``engines``, or an engine."""
+    allow_mixed: Bool = False
+    """Train on labels that were calculated with different settings."""
 
     @model_validator(mode="after")
     def _check_across(self) -> "RunParams":

@@ -21,9 +21,11 @@ from al_driver.schema.run import RunParams
 from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.trainers.base import Training
 from al_driver.workflow.check_data import check_data, open_init_bulks
-from al_driver.workflow.foretell import check_split, expected_counts
+from al_driver.workflow.foretell import expected_counts, expected_split
+from al_driver.workflow.references import check_references
 
 MOST_TASKS_SHOWN = 5
+LONG_TIMESTEP = 0.01  # ps
 
 
 @dataclass
@@ -84,6 +86,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.collect(lambda: params.train.check(params.type_map), "train")
     report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
     report.collect(lambda: check_data(params, read=render))
+    report.collect(lambda: check_references(params))
     for key, made_by in open_init_bulks(params):
         nested = Report()
         _check_init_files(nested, made_by)
@@ -114,7 +117,7 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
     if render and not report.errors:
         report.plan += expected_counts(params)
         if params.label_engine is not None:
-            report.collect(lambda: check_split(params))
+            report.collect(lambda: report.plan.append(expected_split(params)))
         for entry in params.structures:
             report.inputs |= _render_entry(entry, params) | report.inputs  # one of each kind, the first
     return report
@@ -168,10 +171,16 @@ def _set_in_inputs(wanted: Mapping[Calculation, Mapping[str, Engine]]) -> dict[s
     return said
 
 
-def _check_entry(entry: InitStructure, params: InitBulkParams, *, render: bool) -> None:
+def _check_entry(entry: InitStructure, params: InitBulkParams, *, render: bool) -> Iterator[Problem]:
     """Read an entry's structures, and write an engine's input of each kind for the first."""
+    if entry.aimd is not None and entry.aimd.timestep > LONG_TIMESTEP:
+        yield Problem(
+            f"{entry.aimd.timestep:g} ps is a long step; 0.001 is common", "aimd.timestep", severity="warning"
+        )
     for atoms in read_structures(entry.path, params.type_map):
         check_size(atoms, entry.supercell)
+        if entry.aimd is not None and len(make_supercell(atoms, entry.supercell)) == 1:
+            yield Problem(f"{entry.path.name} holds one atom, which dynamics do not move; make a supercell", "aimd")
         if entry.relax is not None and entry.relax.what == "cell" and not atoms.pbc.all():
             raise ConfigError(
                 Problem(

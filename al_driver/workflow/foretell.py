@@ -37,16 +37,18 @@ def expected_counts(params: InitBulkParams) -> list[str]:
     return lines
 
 
-def check_split(params: InitBulkParams) -> None:
-    """Refuse a share for validation that would leave nothing to train on, were every structure labelled.
+def expected_split(params: InitBulkParams) -> str:
+    """Foretell, in words, how the frames are split, were every structure labelled.
 
     Raises
     ------
     ConfigError
-        If so, or if a structure cannot be read.
+        If nothing would be left to train on, or a structure cannot be read.
     """
     infos = [info for entry, frames in _read(params) for info in _with_dynamics(entry, frames)]
-    split_frames(infos, params.valid_fraction, params.seed)
+    split = split_frames(infos, params.valid_fraction, params.seed)
+    gap = f", {len(split.left_out)} between the two" if split.left_out else ""
+    return f"{len(split.train)} of them to train on, {len(split.valid)} for validation{gap}"
 
 
 def _read(params: InitBulkParams) -> Iterator[tuple[InitStructure, list[Atoms]]]:
@@ -69,9 +71,7 @@ def _with_dynamics(entry: InitStructure, frames: list[Atoms]) -> list[dict[str, 
     steps = entry.aimd.dynamics(seed=0).steps
     for start in entry.aimd.choose_starts(len(infos)):
         infos[start] |= {"aimd": start, "aimd_step": 0}
-    return infos + [
-        info | {"aimd_step": step} for info in infos if "aimd" in info for step in steps
-    ]
+    return infos + [info | {"aimd_step": step} for info in infos if "aimd" in info for step in steps]
 
 
 def _describe(entry: InitStructure, atoms: Atoms) -> Iterator[str]:

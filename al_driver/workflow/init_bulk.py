@@ -171,7 +171,7 @@ def _drop(frames: Sequence[Atoms], folder: Path) -> tuple[list[Atoms], list[dict
     is_last = folder.name == list(STAGES)[-1]
     kept: list[Atoms] = []
     dropped: list[dict[str, Any]] = []
-    seen: dict[str, str] = {}
+    seen: dict[str, Atoms] = {}
     for index, atoms in enumerate(frames):
         close = too_close(atoms, GateLimits().min_distance)
         key = frame_key(atoms) if is_last else f"{atoms.info['entry']} {frame_key(atoms)}"
@@ -180,9 +180,12 @@ def _drop(frames: Sequence[Atoms], folder: Path) -> tuple[list[Atoms], list[dict
             first, second, distance = close
             reason, detail = "too_close", f"{lineage}: atoms {first} and {second} are {distance:.3f} Å apart"
         elif key in seen:
-            reason, detail = "duplicate", f"{lineage} equals {seen[key]}"
+            twin = seen[key]
+            reason, detail = "duplicate", f"{lineage} equals {twin.info['lineage']}"
+            if "aimd" in atoms.info and "aimd" not in twin.info:  # it is split with its trajectory
+                twin.info |= {name: atoms.info[name] for name in ("entry", "file", "moment", "aimd", "aimd_step")}
         else:
-            seen[key] = lineage
+            seen[key] = atoms
             kept.append(atoms)
             continue
         dropped.append({"frame": index, "reason": reason, "detail": detail, "where": folder.name})

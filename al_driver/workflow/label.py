@@ -12,6 +12,7 @@ from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import Label, frame_key, labelled_frame, read_frames, read_label, sort_by_type, write_frames
 from al_driver.data.gate import check_label
 from al_driver.engines.base import Engine
+from al_driver.errors import EngineError
 from al_driver.files import hash_json, write_json_lines
 from al_driver.layout import DATASET_DIR, LABELLED_FILE, REJECTED_FILE, task_name
 from al_driver.schema.base import identity
@@ -63,8 +64,8 @@ def label_inputs(engine: Engine, type_map: Sequence[str]) -> dict[str, Any]:
 
 
 def label_detail(engine: Engine) -> dict[str, Any]:
-    """Return the engine's keys, to say which of them changed."""
-    return {"label": identity(engine)}
+    """Return the engine's settings, to say which of them changed, and with which the labels were made."""
+    return {"label": engine.settings()}
 
 
 def _label(
@@ -77,7 +78,7 @@ def _label(
             hash_json([frame_key(frame, decimals=12), settings]),
             engine,
             lambda directory, frame=frame: engine.write_inputs(frame, directory),  # type: ignore[misc]
-            lambda directory, frame=frame: _checked(engine, frame, directory),  # type: ignore[misc]
+            lambda directory, frame=frame: _gated(engine, frame, engine.read_label(directory), directory),  # type: ignore[misc]
         )
         for index, frame in enumerate(frames)
         if "energy" not in frame.info
@@ -92,7 +93,11 @@ def _label(
             where = os.path.relpath(folder, step.folder)
             rejected.append({"frame": index, "reason": reason, "detail": detail, "where": where})
             continue
-        label = labels.result(name) if name in tasks else read_label(frame)
+        try:
+            label = labels.result(name) if name in tasks else _gated(engine, frame, read_label(frame), step.folder)
+        except EngineError as error:  # of a frame that carries its label; the limits may have changed since
+            rejected.append({"frame": index, "reason": error.reason, "detail": error.detail, "where": "."})
+            continue
         versions.add(" ".join(str(label.info[key]) for key in ("program", "version") if key in label.info))
         labelled.append(labelled_frame(label, frame.info))
     if labelled:
@@ -103,8 +108,7 @@ def _label(
     return counts | {"versions": sorted(versions - {""})}
 
 
-def _checked(engine: Engine, frame: Atoms, directory: Path) -> Label:
-    """Read a label of a frame and pass it through the gate."""
-    label = engine.read_label(directory)
+def _gated(engine: Engine, frame: Atoms, label: Label, directory: Path) -> Label:
+    """Pass a label of a frame through the gate."""
     check_label(frame, label, directory, engine.gate)
     return label

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.data.dataset import find_systems
+from al_driver.engines.base import Engine
 from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.layout import DATASET_DIR, SELECTED_FILE
@@ -19,6 +20,7 @@ from al_driver.workflow.initial import InitialData, prepare_data
 from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
+from al_driver.workflow.references import describe_difference
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
@@ -105,6 +107,8 @@ class Loop:
             accepted=self._is_accepted(iteration, "label"),
             selected=self.context.folder.step(iteration, "query") / SELECTED_FILE,
         )  # fmt: skip
+        if not self.params.allow_mixed:
+            _check_same_reference(step, record, engine)
         self.n_labelled += record.result["labelled"]
         if record.result["labelled"]:
             self.labelled += find_systems(step.folder / DATASET_DIR)
@@ -127,6 +131,22 @@ class Loop:
 
     def _is_accepted(self, iteration: int, step: str) -> bool:
         return is_before((iteration, step), self.context.accepted_before)
+
+
+def _check_same_reference(step: Step, record: Record, engine: Engine) -> None:
+    """Refuse labels of an iteration that was accepted as it is, where the reference has changed since.
+
+    Raises
+    ------
+    StateMismatch
+        Naming the difference.
+    """
+    difference = describe_difference(record.inputs.get("label") or {}, engine)
+    if record.inputs.get("label") and difference:
+        raise StateMismatch(
+            f"{step.folder} was labelled with other settings than `label` has now: {difference}\n"
+            f'  Label it anew with --redo {step.name}, or say "allow_mixed": true to train on both.'
+        )
 
 
 def run_loop(context: Context, params: RunParams) -> Verdict:

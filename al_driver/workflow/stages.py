@@ -1,6 +1,7 @@
 """The stages of ``al init_bulk`` before the labels: each makes structures from every structure of the one before.
 
-A structure's ``info`` tells where it comes from: ``entry`` of the param file, ``file`` and ``moment`` in it, its
+A structure's ``info`` tells where it comes from: ``entry`` of the param file, ``file`` and ``moment`` in it (frames of
+one file with other numbers of atoms are no trajectory, and count as files of their own), its
 ``lineage`` in words, and, where it is a frame of an AIMD, ``aimd`` (which trajectory) and ``aimd_step``, 0 for the
 structure that the trajectory starts from.
 """
@@ -65,9 +66,11 @@ def read_entries(params: InitBulkParams) -> list[Atoms]:
     frames: list[Atoms] = []
     for number, entry in enumerate(params.structures):
         first = len(frames)
-        for file, path in enumerate(find_paths(entry.path)):
+        series: dict[tuple[Path, bytes], int] = {}
+        for path in find_paths(entry.path):
             for moment, atoms in enumerate(read_structures(path, params.type_map)):
                 structure = sort_by_type(atoms, params.type_map)
+                file = series.setdefault((path, structure.numbers.tobytes()), len(series))
                 lineage = f"{entry.name or entry.path.stem}/{len(frames) - first}"
                 structure.info = {"entry": number, "file": file, "moment": moment, "lineage": lineage}
                 frames.append(structure)

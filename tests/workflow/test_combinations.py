@@ -150,3 +150,18 @@ def test_another_temperature_stops_and_redo_repeats_only_the_dynamics(tmp_path: 
     write_inputs(tmp_path, (), structures=[entry])
     verbs.init_bulk(tmp_path / "param.json", tmp_path / "resource.json", redo="aimd")
     assert (work / "aimd/task.000000/reused.json").exists()
+
+
+def test_stricter_limits_are_held_against_labels_that_frames_brought(tmp_path: Path) -> None:
+    write_inputs(tmp_path, ("perturb", "aimd"))
+    work = init(tmp_path)
+    frames = read_frames(work / "label/labelled.extxyz")
+    limit = float(np.median([np.linalg.norm(atoms.arrays["forces"], axis=1).max() for atoms in frames]))
+    write_inputs(tmp_path, ("perturb", "aimd"), engines={"truth": SW | {"gate": {"max_label_force": limit}}})
+    verbs.init_bulk(tmp_path / "param.json", tmp_path / "resource.json", redo="label")
+    kept = read_frames(work / "label/labelled.extxyz")
+    assert 0 < len(kept) < len(frames)
+    assert all(np.linalg.norm(atoms.arrays["forces"], axis=1).max() < limit for atoms in kept)
+    rejected = [json.loads(line) for line in (work / "label/rejected.jsonl").read_text().splitlines()]
+    assert {row["reason"] for row in rejected} == {"force_too_large"}
+    assert len(kept) + len(rejected) == len(frames)

@@ -24,7 +24,8 @@ from al_driver.workflow import verbs
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.check import Report
 from al_driver.workflow.context import Context
-from al_driver.workflow.foretell import check_split
+from al_driver.workflow.foretell import expected_split
+from al_driver.workflow.init_bulk import _drop
 from al_driver.workflow.split import split_frames
 
 PARAM: dict[str, Any] = {
@@ -163,10 +164,10 @@ def test_a_fraction_too_large_is_refused_and_can_be_mended(make: Callable[..., P
     with pytest.raises(ConfigError, match="leaves none to train on"):
         init(folder)
     with pytest.raises(ConfigError, match=r"^valid_fraction: 0\.99 of 10 labelled frames"):
-        check_split(load_params(folder / "param.json", InitBulkParams))
+        expected_split(load_params(folder / "param.json", InitBulkParams))
     assert not (folder / "init/dataset").exists()
     make(valid_fraction=0.1)
-    check_split(load_params(folder / "param.json", InitBulkParams))
+    expected_split(load_params(folder / "param.json", InitBulkParams))
     init(folder)
     assert n_frames(folder / "init/dataset") == 9
 
@@ -276,3 +277,26 @@ def test_two_entries_may_start_from_one_structure(make: Callable[..., Path], tas
     assert len(read_frames(made.parent / "aimd/structures.extxyz")) == 3  # the one at 1.0 is there once
     rejected = [json.loads(line) for line in (made.parent / "aimd/rejected.jsonl").read_text().splitlines()]
     assert [(row["reason"], row["detail"]) for row in rejected] == [("duplicate", "b/0/scale.0 equals a/0/scale.1")]
+
+
+def test_a_duplicate_of_an_aimds_start_is_split_with_the_trajectory(make: Callable[..., Path], tasks: Tasks) -> None:
+    start, other = bulk("Si", cubic=True, a=5.43), bulk("Si", cubic=True, a=5.5)
+    for index, atoms in enumerate((start, start, other)):
+        atoms.info = {"entry": index, "file": 0, "moment": 0, "lineage": f"s{index}"}
+    twin = start.copy()
+    twin.info = {"entry": 1, "file": 0, "moment": 0, "lineage": "s1", "aimd": 7, "aimd_step": 0}
+    start.info = {"entry": 0, "file": 0, "moment": 0, "lineage": "s0"}
+    kept, dropped = _drop([start, twin, other], Path("aimd"))
+    assert [atoms.info["lineage"] for atoms in kept] == ["s0", "s2"]
+    assert (kept[0].info["entry"], kept[0].info["aimd"], kept[0].info["aimd_step"]) == (1, 7, 0)
+    assert [row["reason"] for row in dropped] == ["duplicate"]
+
+
+def test_structures_of_other_composition_in_one_file_are_no_trajectory(make: Callable[..., Path], tasks: Tasks) -> None:
+    folder = make(
+        structures=[{"path": "set.extxyz", "perturb": {"copies": 3, "atom_distance": 0.05}}], valid_fraction=0.1
+    )
+    ase.io.write(folder / "set.extxyz", [bulk("Si"), bulk("Si", cubic=True), bulk("Si", cubic=True) * (2, 1, 1)])
+    init(folder)
+    counts = read_json(folder / "init/split/step.json")["result"]
+    assert counts == {"dataset": 8, "valid": 1, "left_out": 0}

@@ -187,6 +187,9 @@ def test_an_unfinished_step_is_never_finished_with_another_input(tmp_path: Path,
     write_param(folder, **OTHER_LABEL)
     kept = read_json(folder / "work/iter.0001/query/step.json")
     tasks.stop_before = None
+    with pytest.raises(StateMismatch, match=r"iter\.0000/label was labelled with other settings.*pair_coeff"):
+        run(folder, accept_from=2)
+    write_param(folder, allow_mixed=True, **OTHER_LABEL)
     tasks.run.clear()
     run(folder, accept_from=2)
     assert tasks.run[:3] == ["1/label/task.000000", "1/label/task.000001", "2/train/model.000"]

@@ -1,0 +1,73 @@
+"""One training set, one reference: labels of two cutoffs, functionals or spin states do not belong together.
+
+Every label step keeps the settings of its engine; data that come from such a step, or were gathered from some, are
+compared with the reference of the run before anything trains. Of other data nothing is known.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from al_driver.engines.base import Engine
+from al_driver.errors import ConfigError, Problem
+from al_driver.files import read_json
+from al_driver.layout import SETTINGS_FILE
+from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.load import load_params
+from al_driver.schema.run import RunParams
+from al_driver.workflow.initial import locate
+from al_driver.workflow.step import Record, describe_changes
+
+MOST_SHOWN = 4
+
+
+def check_references(params: RunParams) -> Iterator[Problem]:
+    """Yield which of ``init_data`` were labelled with other settings than the run's own labels will be."""
+    if params.allow_mixed:
+        return
+    engine = params.label_engine
+    for index, source in enumerate(params.init_data):
+        key = f"init_data[{index}]"
+        try:
+            if source.init_bulk is not None:
+                made = load_params(source.init_bulk, InitBulkParams)
+                planned = made.label_engine
+                if planned is not None and not made.work_dir.exists():
+                    yield from _compare(planned.settings(), engine, key)
+                    continue
+            for settings in find_settings(locate(source, "init_data")):
+                yield from _compare(settings, engine, key)
+        except (ConfigError, FileNotFoundError):
+            continue  # told where files are checked
+
+
+def find_settings(dataset: Path) -> Iterator[dict[str, Any]]:
+    """Yield the settings with which a dataset was labelled: by a label step, an ``init_bulk``, or what was gathered."""
+    for folder in (dataset.parent, dataset.parent / "label", dataset.parent.parent):
+        record = Record.read(folder)
+        if record is not None and isinstance(record.inputs.get("label"), dict):
+            yield record.inputs["label"]
+            return
+    for gathered in (dataset / SETTINGS_FILE, dataset.parent / SETTINGS_FILE):
+        if gathered.is_file():
+            yield from read_json(gathered).values()
+            return
+
+
+def describe_difference(settings: dict[str, Any], engine: Engine) -> str:
+    """Say in what settings that were recorded differ from those of an engine; nothing where they agree."""
+    recorded, now = (json.loads(json.dumps(each)) for each in (settings, engine.settings()))
+    changes = list(describe_changes(recorded, now))
+    more = f"; and {len(changes) - MOST_SHOWN} more" if len(changes) > MOST_SHOWN else ""
+    return "; ".join(changes[:MOST_SHOWN]) + more
+
+
+def _compare(settings: dict[str, Any], engine: Engine, key: str) -> Iterator[Problem]:
+    difference = describe_difference(settings, engine)
+    if difference:
+        yield Problem(
+            f"was labelled with other settings than `label` has: {difference}\n"
+            '  Use one reference for both; "allow_mixed": true trains on them together',
+            key,
+        )

@@ -1,0 +1,70 @@
+"""Labels of two references do not get into one training set."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase.build import bulk
+from fake_run import LJ, PARAM
+
+from al_driver.files import write_json
+from al_driver.schema.load import load_params
+from al_driver.schema.run import RunParams
+from al_driver.workflow.label import label_detail, label_inputs
+from al_driver.workflow.references import check_references
+from al_driver.workflow.step import Record
+
+OTHER = LJ | {"pair_style": "lj/cut 6.0"}
+
+
+def read_params(folder: Path, **changes: Any) -> RunParams:
+    (folder / "param.json").write_text(json.dumps(PARAM | changes))
+    return load_params(folder / "param.json", RunParams)
+
+
+def write_init(folder: Path, label: dict[str, Any]) -> Path:
+    bulk("Si").write(folder / "POSCAR", format="vasp")
+    content = {"seed": 1, "type_map": ["Si"], "label": label, "structures": ["POSCAR"]}
+    (folder / "init.json").write_text(json.dumps(content))
+    return folder
+
+
+def write_labelled(folder: Path, label: dict[str, Any]) -> None:
+    """Leave a label step as `al init_bulk` does, with a dataset beside it."""
+    engine = read_params(folder, label=label).label_engine
+    record = Record("f", label_inputs(engine, ["Si"]) | label_detail(engine), {"labelled": 1}, [], "now")
+    (folder / "made/label").mkdir(parents=True)
+    (folder / "made/dataset").mkdir()
+    write_json(folder / "made/label/step.json", {**vars(record)})
+
+
+def test_an_init_bulk_that_is_still_to_be_made(tmp_path: Path) -> None:
+    write_init(tmp_path, OTHER)
+    source = [{"init_bulk": "init.json"}]
+    (found,) = check_references(read_params(tmp_path, init_data=source))
+    assert found.key == "init_data[0]"
+    assert "labelled with other settings than `label` has: pair_style: lj/cut 6.0 → lj/cut 5.0" in found.message
+    assert not list(check_references(read_params(tmp_path, init_data=source, allow_mixed=True)))
+    assert not list(check_references(read_params(write_init(tmp_path, LJ), init_data=source)))
+
+
+def test_a_dataset_beside_its_label_step(tmp_path: Path) -> None:
+    write_labelled(tmp_path, OTHER)
+    (found,) = check_references(read_params(tmp_path, init_data=["made/dataset"]))
+    assert "pair_style: lj/cut 6.0 → lj/cut 5.0" in found.message
+    assert not list(check_references(read_params(tmp_path, init_data=["made/dataset"], label=OTHER)))
+
+
+@pytest.mark.parametrize("below", [".", "Si8"])
+def test_what_was_gathered(tmp_path: Path, below: str) -> None:
+    engines = [read_params(tmp_path, label=label).label_engine for label in (LJ, OTHER)]
+    (tmp_path / "all/Si8").mkdir(parents=True)
+    write_json(tmp_path / "all/settings.json", {engine.identity(): engine.settings() for engine in engines})
+    (found,) = check_references(read_params(tmp_path, init_data=[f"all/{below}"]))
+    assert "pair_style" in found.message
+
+
+def test_of_other_data_nothing_is_known(tmp_path: Path) -> None:
+    (tmp_path / "data/Si8").mkdir(parents=True)
+    assert not list(check_references(read_params(tmp_path, init_data=["data", "not_there"])))

@@ -1,5 +1,6 @@
 """CP2K: the input that is written, what is refused before and after, and labels of the real program."""
 
+import gzip
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from al_driver.data.formats.cp2k import read_cp2k
+from al_driver.data.frames import Label
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.cp2k import Cp2k
 from al_driver.engines.cp2k.base_input import find_kind
@@ -19,6 +22,7 @@ from al_driver.engines.cp2k.sections import Section, format_sections, parse_sect
 from al_driver.engines.testing import check_dynamics, check_engine, check_relaxation, run_engine
 from al_driver.errors import ConfigError, EngineError
 
+FILES = Path(__file__).parents[1] / "data/files"
 HARTREE, BOHR, GPA = 27.211386245988, 0.529177210903, 1 / 160.2176634  # CODATA 2018
 USER_INPUT = """\
 @SET RY 80
@@ -370,6 +374,69 @@ def test_what_is_not_there_or_stopped_is_refused(tmp_path: Path) -> None:
     assert refused()[0] == "engine_error"
 
 
+@pytest.fixture
+def dynamics_of_three_steps(tmp_path: Path) -> Path:
+    """A folder with an MD of CP2K 2023.1 as the engine would have made it."""
+    source = FILES / "cp2k_md"
+    shutil.copy(source / "in.inp", tmp_path / "cp2k.inp")
+    shutil.copy(source / "si-pos-1.xyz", tmp_path / "cp2k-pos-1.xyz")
+    (tmp_path / "cp2k.out").write_bytes(gzip.decompress((source / "out.log.gz").read_bytes()))
+    return tmp_path
+
+
+ALL_STEPS = Dynamics(300, 3, 0.002, 1, 0.1, 0)
+
+
+def test_each_frame_of_dynamics_has_its_own_label(dynamics_of_three_steps: Path, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+    expected = [step for step in read_cp2k(FILES / "cp2k_md/out.log.gz") if isinstance(step, Label)]
+    frames = engine.read_dynamics(dynamics_of_three_steps, ALL_STEPS)
+    assert [step for step, _ in frames] == [1, 2, 3]
+    for (_, label), other in zip(frames, expected[1:], strict=True):
+        assert label.energy == other.energy
+        assert label.forces.tolist() == other.forces.tolist()
+        assert label.atoms.positions.tolist() == other.atoms.positions.tolist()
+        assert label.virial == pytest.approx(other.virial, rel=1e-9)
+    (only,) = engine.read_dynamics(dynamics_of_three_steps, Dynamics(300, 3, 0.002, 2, 0.1, 0))
+    assert only[0] == 2 and only[1].energy == expected[2].energy
+
+
+def test_a_frame_that_did_not_converge_is_refused_alone(dynamics_of_three_steps: Path, tmp_path: Path) -> None:
+    log = dynamics_of_three_steps / "cp2k.out"
+    parts = log.read_text().split("*** SCF run converged in")
+    assert len(parts) == 5
+    log.write_text(
+        "*** SCF run converged in".join(parts[:3]) + "*** WARNING SCF run NOT converged ***"
+        + "*** SCF run converged in".join(parts[3:])
+    )  # fmt: skip
+    frames = dict(make_engine(tmp_path).read_dynamics(dynamics_of_three_steps, ALL_STEPS))
+    assert isinstance(frames[1], Label) and isinstance(frames[3], Label)
+    assert isinstance(frames[2], EngineError)
+    assert (frames[2].reason, frames[2].detail) == (
+        "scf_unconverged", "step 2: the SCF did not converge within MAX_SCF steps",
+    )  # fmt: skip
+
+
+def test_dynamics_that_are_not_whole_are_refused(dynamics_of_three_steps: Path, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+
+    def refused(dynamics: Dynamics = ALL_STEPS) -> str:
+        with pytest.raises(EngineError) as caught:
+            engine.read_dynamics(dynamics_of_three_steps, dynamics)
+        return f"{caught.value.reason}: {caught.value.detail}"
+
+    longer = Dynamics(300, 5, 0.002, 1, 0.1, 0)
+    assert refused(longer) == "no_output: CP2K calculated 4 steps, not 6; it may have been told to stop"
+    trajectory, log = dynamics_of_three_steps / "cp2k-pos-1.xyz", dynamics_of_three_steps / "cp2k.out"
+    text = trajectory.read_text()
+    trajectory.write_text(text[: len(text) // 2])
+    assert refused() == "no_output: step 2 is not in cp2k-pos-1.xyz"
+    trajectory.write_text(text.replace("i =        2", "i =        9").replace("i =        3", "i =        2"))
+    assert refused() == "no_output: step 2 has another energy in cp2k-pos-1.xyz than in cp2k.out"
+    log.write_text(log.read_text()[:-5000])
+    assert refused() == "no_output: cp2k.out ends before the program did"
+
+
 def run_label(engine: Cp2k, atoms: Atoms, folder: Path) -> str:
     folder.mkdir()
     engine.write_inputs(atoms, folder)
@@ -416,6 +483,30 @@ def test_an_scf_that_does_not_converge_is_refused_though_cp2k_ends_well(tmp_path
     with pytest.raises(EngineError, match="scf_unconverged"):
         engine.read_label(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.long
+@pytest.mark.needs("cp2k")
+def test_with_smearing_the_energy_is_the_one_the_forces_derive_from(tmp_path: Path) -> None:
+    """Aluminium with 0.2 eV: between free and internal energy the finite difference differs by far more than 1e-3."""
+    changes = {"CUTOFF": "200", "REL_CUTOFF": "50", "EPS_DEFAULT": "1.0E-10", "EPS_SCF": "1.0E-8", "ADDED_MOS": "10"}
+    text = USER_INPUT.partition("&MOTION")[0].replace("1000", "2321")
+    for old, new in changes.items():
+        text = re.sub(rf"(?m)^( *{old}) .*$", rf"\1 {new}", text)
+    engine = make_engine(tmp_path, text, basis={"Al": "SZV-GTH"}, potential={"Al": "GTH-PADE-q3"}, kpoints=[2, 2, 2])
+    energies, atoms = {}, bulk("Al", cubic=True)
+    atoms.positions[0] += (0.2, 0.1, 0.05)
+    for step in (0.0, 0.01, -0.01):
+        moved = atoms.copy()
+        moved.positions[0, 0] += step
+        text = run_label(engine, moved, tmp_path / f"run{step}")
+        energies[step] = engine.read_label(tmp_path / f"run{step}")
+    entropy = HARTREE * float(re.search(r"Electronic entropic energy: +(\S+)", text)[1])
+    assert entropy < -0.01
+    slope = (energies[0.01].energy - energies[-0.01].energy) / 0.02
+    force = energies[0.0].forces[0, 0]
+    assert abs(force) > 0.1
+    assert force == pytest.approx(-slope, abs=1e-3)
 
 
 # --- the conformance test ---

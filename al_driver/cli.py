@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from al_driver.workflow.context import Display
 
 WIDTH_OF_FILES = 120
+_GOES_ON = "interrupted; the same command goes on from here"
+_BEGINS = "interrupted; nothing was written, and the same command begins anew"
+INTERRUPTED = {
+    "run": _GOES_ON, "init_bulk": _GOES_ON, "init-bulk": _GOES_ON, "convert": _BEGINS, "gather": _BEGINS,
+}  # fmt: skip
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -34,7 +39,7 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted; the same command goes on from here") from None
+            raise Interrupted(INTERRUPTED.get(str(ctx.invoked_subcommand), "interrupted")) from None
 
 
 app = typer.Typer(

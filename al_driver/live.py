@@ -158,13 +158,21 @@ def print_report(report: "Report", console: Console) -> None:
 
 @contextlib.contextmanager
 def file_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Draw how many files are read, in a terminal."""
+    """Draw how many files are read, in a terminal; from the first call on, since a thread draws it."""
     if not console.is_terminal:
         yield lambda _done, _total: None
         return
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("files", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
+    task = bar.add_task("files", total=None)
+
+    def draw(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield draw
+    finally:
+        bar.stop()
 
 
 def print_conversion(result: "Conversion", console: Console) -> None:

@@ -5,15 +5,20 @@ An `ase.Atoms` a frame costs more time than reading the frame does. eV, Ã…, eV/Ã
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry.cell import complete_cell
 from numpy.typing import NDArray
 
 from al_driver.data.dataset import formula_name, kind_name, stored_frame
 from al_driver.data.frames import Array, Label, labelled_frame
+
+_DECIMALS = 6
+_SAME = 10.0**-_DECIMALS
 
 
 @dataclass
@@ -57,6 +62,16 @@ class Block:
         infos = [self.infos[index] for index in indices]
         return Block(self.numbers, self.pbc, cells, positions, energies, forces, virials, infos)
 
+    def frame_keys(self) -> list[bytes]:
+        """Return what is equal for the frames that `data.frames.frame_key` finds equal, for all of them at once."""
+        cells = np.array([complete_cell(cell) for cell in self.cells])
+        inverse, shift = np.linalg.inv(cells), np.where(self.pbc, _SAME, 0.0)
+        scaled = self.positions @ inverse + shift
+        wrapped = (np.where(self.pbc, scaled % 1.0, scaled) - shift) @ cells
+        head = self.numbers.astype(np.int64).tobytes() + self.pbc.tobytes()
+        rounded = (np.round(array, _DECIMALS) + 0.0 for array in (self.cells, wrapped))
+        return [sha256(head + cell.tobytes() + sites.tobytes()).digest() for cell, sites in zip(*rounded, strict=True)]
+
     def frames(self) -> list[Atoms]:
         """Return the frames, labelled as `labelled_frame` labels them."""
         frames = []
@@ -99,6 +114,18 @@ def _pack_run(steps: list[Label | Atoms], infos: list[dict[str, Any]]) -> Block:
         virials=np.array(virials) if virials else None,
         infos=infos,
     )
+
+
+def take(blocks: Sequence[Block], indices: Sequence[int]) -> list[Block]:
+    """Return the frames with these numbers, rising, counted through all blocks."""
+    starts = np.cumsum([0, *map(len, blocks)])
+    cuts = np.searchsorted(indices, starts)
+    chosen = (
+        block.take([index - start for index in indices[low:high]])
+        for block, start, low, high in zip(blocks, starts, cuts, cuts[1:], strict=False)
+        if high > low
+    )
+    return list(chosen)
 
 
 def write_blocks(directory: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> dict[str, int]:

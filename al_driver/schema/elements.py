@@ -1,5 +1,6 @@
 """Element symbols as a user writes them."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from ase.data import atomic_numbers
@@ -19,6 +20,19 @@ def _check_distinct(symbols: tuple[str, ...]) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"{', '.join(twice)} stands more than once")
     return symbols
+
+
+def check_type_map(symbols: Sequence[str]) -> None:
+    """Check what may be empty as a `TypeMap` is checked.
+
+    Raises
+    ------
+    ValueError
+        If a symbol is no element, or stands there more than once.
+    """
+    for symbol in symbols:
+        _check_element(symbol)
+    _check_distinct(tuple(symbols))
 
 
 Element = Annotated[str, AfterValidator(_check_element)]

@@ -11,18 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
-from al_driver.data.blocks import Block, write_blocks
+from al_driver.data.blocks import Block, take, write_blocks
 from al_driver.data.dataset import formula_name
 from al_driver.data.formats.load import Loaded, Source, find_sources, refused
 from al_driver.data.frames import write_frames
 from al_driver.data.sources import find_paths
 from al_driver.errors import ConfigError, Problem
+from al_driver.schema.elements import check_type_map
 from al_driver.schema.suggest import nearest
 from al_driver.workflow.convert_files import load_sources
+from al_driver.workflow.duplicates import drop_duplicates
 from al_driver.workflow.split import Split, split_frames
+from al_driver.workflow.target import check_target
 
 NPY, EXTXYZ = "deepmd/npy", "extxyz"
 EXTXYZ_FILE = "frames.extxyz"
@@ -88,13 +90,15 @@ def convert(
     every
         Take each n-th step of each file, beginning with the first.
     valid
-        Share of frames held back: of each trajectory a block at its end, behind a gap; single frames by drawing.
+        Share of frames held back: of each trajectory a block at its end, behind a gap; single frames by drawing. Of
+        equal frames the first is taken, so that none is on both sides.
     type_map
-        Elements in the order of the dataset's types, and of a LAMMPS dump's; in alphabetical order when empty.
+        Elements in the order of the dataset's types, and of a LAMMPS dump's that does not name them; in alphabetical
+        order when empty.
     workers
         Files read side by side; as many as there are processors when None.
     progress
-        Called with the number of files read and their count.
+        Called with the number of files read and their count; first with 0, when all processes have been started.
 
     Raises
     ------
@@ -102,10 +106,12 @@ def convert(
         If an input is missing, nothing can be converted, or ``out`` exists already.
     """
     out = Path(out).expanduser()
-    to = _checked_options(out, to, every, valid)
+    to = _checked_options(out, to, every, valid, type_map)
     result = Conversion(out)
     sources = _collect([inputs] if isinstance(inputs, (str, Path)) else inputs, format, result)
     _sort_out(load_sources(sources, type_map, every, workers, progress), result)
+    if valid:
+        drop_duplicates(result.files)
     blocks = [block for loaded in result.files for block in loaded.blocks]
     if not blocks:
         raise ConfigError(result.refused or _nothing_left(result))
@@ -113,12 +119,12 @@ def convert(
     parts = {"": blocks}
     if valid:
         split = _split(result, valid, seed)
-        parts = {"train": _take(blocks, split.train), "valid": _take(blocks, split.valid)}
+        parts = {"train": take(blocks, split.train), "valid": take(blocks, split.valid)}
     _write(parts, to, result)
     return result
 
 
-def _checked_options(out: Path, to: str | None, every: int, valid: float) -> str:
+def _checked_options(out: Path, to: str | None, every: int, valid: float, type_map: Sequence[str]) -> str:
     """Return the format to write."""
     is_file = out.suffix in {".extxyz", ".xyz"}
     to = to or (EXTXYZ if is_file else NPY)
@@ -130,6 +136,11 @@ def _checked_options(out: Path, to: str | None, every: int, valid: float) -> str
         raise ConfigError(f"--valid {valid:g}: expected a share from 0 to below 1")
     if is_file and (valid or to == NPY):
         raise ConfigError(f"-o {out} is one extxyz file; {'--valid' if valid else to} needs a folder")
+    try:
+        check_type_map(type_map)
+    except ValueError as error:
+        raise ConfigError(f"--type-map {','.join(type_map)}: {error}") from error
+    check_target(out)
     if out.is_symlink() or (out.exists() and (out.is_file() or any(out.iterdir()))):
         raise ConfigError(f"-o {out} exists already, and is not overwritten.\n  Move it away, or name another.")
     return to
@@ -224,20 +235,12 @@ def _split(result: Conversion, valid: float, seed: int) -> Split:
         split = split_frames(infos, valid, seed)
     except ConfigError as error:
         raise ConfigError(f"--valid {error.problems[0].message}") from error
+    if not split.valid:
+        message = f"--valid {valid:g} of {len(infos)} {'frame' if len(infos) == 1 else 'frames'} holds none back"
+        left_out = f" ({result.left_out['duplicate']} equal ones are left out)" if result.left_out["duplicate"] else ""
+        raise ConfigError(f"{message}{left_out}.\n  Raise it, give more frames, or leave it out.")
     result.gap = len(split.left_out)
     return split
-
-
-def _take(blocks: Sequence[Block], indices: Sequence[int]) -> list[Block]:
-    """Return the frames with these numbers, rising, counted through all blocks."""
-    starts = np.cumsum([0, *map(len, blocks)])
-    cuts = np.searchsorted(indices, starts)
-    chosen = (
-        block.take([index - start for index in indices[low:high]])
-        for block, start, low, high in zip(blocks, starts, cuts, cuts[1:], strict=False)
-        if high > low
-    )
-    return list(chosen)
 
 
 def _write(parts: dict[str, list[Block]], to: str, result: Conversion) -> None:
@@ -249,15 +252,18 @@ def _write(parts: dict[str, list[Block]], to: str, result: Conversion) -> None:
         result.written = {out.name: sum(map(len, parts[""]))}
         return
     temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted conversion
+    shutil.rmtree(temporary, ignore_errors=True)  # left by one that was killed
     write = write_blocks if to == NPY else _write_extxyz
-    for part, blocks in parts.items():
-        (temporary / part).mkdir(parents=True)
-        for name, count in write(temporary / part, blocks, result.type_map).items():
-            result.written[f"{part}/{name}".lstrip("/")] = count
-    if out.is_dir():
-        out.rmdir()  # it is empty
-    temporary.rename(out)
+    try:
+        for part, blocks in parts.items():
+            (temporary / part).mkdir(parents=True)
+            for name, count in write(temporary / part, blocks, result.type_map).items():
+                result.written[f"{part}/{name}".lstrip("/")] = count
+        if out.is_dir():
+            out.rmdir()  # it is empty
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # of one that is interrupted
 
 
 def _write_extxyz(folder: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> dict[str, int]:

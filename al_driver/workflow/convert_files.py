@@ -21,6 +21,10 @@ def load_sources(
 ) -> list[Loaded]:
     """Read every source; one that cannot be read says so itself.
 
+    Processes are forked, all of them before ``progress`` is first called: a bar that a thread draws must start there,
+    since a fork copies the locks that a thread holds. (Processes that start empty take 1 s more to import what they
+    need, and ask of a user's program that it can be imported.)
+
     Raises
     ------
     TasksFailed
@@ -43,6 +47,8 @@ def load_sources(
 
 def _collect(loaded: Iterable[Loaded], total: int, progress: Callable[[int, int], None] | None) -> list[Loaded]:
     collected: list[Loaded] = []
+    if progress:
+        progress(0, total)
     for item in loaded:
         collected.append(item)
         if progress:

@@ -24,6 +24,7 @@ from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE
 from al_driver.schema.suggest import nearest
 from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders
 from al_driver.workflow.step import describe_changes
+from al_driver.workflow.target import check_target
 
 log = logging.getLogger(__name__)
 NPY, MIXED = "deepmd/npy", "deepmd/npy/mixed"
@@ -76,6 +77,7 @@ def gather(
     """
     if to not in (NPY, MIXED):
         raise ConfigError(f"--to {to}: there is no such format{nearest(to, (NPY, MIXED))}")
+    check_target(Path(out))
     given = [Path(name) for name in ([directories] if isinstance(directories, (str, Path)) else directories)]
     works = find_work_folders(given)
     steps = [step for work in works for step in find_label_steps(work)]
@@ -169,6 +171,13 @@ def _write(out: Path, chosen: _Chosen, type_map: Sequence[str], *, mixed: bool) 
     temporary = out.absolute().with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted write
     temporary.mkdir(parents=True)
+    try:
+        return _write_beside(temporary, out, chosen, type_map, mixed=mixed)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # of one that was interrupted
+
+
+def _write_beside(temporary: Path, out: Path, chosen: _Chosen, type_map: Sequence[str], *, mixed: bool) -> Gathered:
     places = write_systems(temporary, chosen.frames, type_map, mixed=mixed)
     rows = [
         {"system": system, "index": index, **row, "work": os.path.relpath(row["work"], out)}

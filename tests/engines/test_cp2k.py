@@ -398,6 +398,11 @@ def test_each_frame_of_dynamics_has_its_own_label(dynamics_of_three_steps: Path,
         assert label.atoms.positions.tolist() == other.atoms.positions.tolist()
         assert label.virial == pytest.approx(other.virial, rel=1e-9)
     (only,) = engine.read_dynamics(dynamics_of_three_steps, Dynamics(300, 3, 0.002, 2, 0.1, 0))
+    log = dynamics_of_three_steps / "cp2k.out"
+    log.write_text(log.read_text().replace(re.findall(r"ENERGY\|.*?(-\S+)$", log.read_text(), re.M)[1], "NaN"))
+    first, *others = engine.read_dynamics(dynamics_of_three_steps, ALL_STEPS)
+    assert isinstance(first[1], EngineError) and first[1].reason == "not_finite"
+    assert [label.energy for _, label in others] == [label.energy for label in expected[2:]]
     assert only[0] == 2 and only[1].energy == expected[2].energy
 
 
@@ -522,10 +527,12 @@ def test_labels_conform(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.needs("cp2k")
-@pytest.mark.parametrize("what", ["cell", "positions"])
-def test_relaxations_conform(what: Any, tmp_path: Path) -> None:
-    engine = make_phosphide_engine(tmp_path, EPS_DEFAULT="1.0E-8", EPS_SCF="1.0E-7")
-    check_relaxation(engine, make_phosphide(), tmp_path / "work", what=what)
+@pytest.mark.parametrize(("what", "max_force"), [("cell", 0.2), ("positions", 0.05)])
+def test_relaxations_conform(what: Any, max_force: float, tmp_path: Path) -> None:
+    """CP2K needs a good cutoff for a cell: below it energy and stress disagree, and its search does not end."""
+    changes = {"CUTOFF": "160", "REL_CUTOFF": "40"} if what == "cell" else {}
+    engine = make_phosphide_engine(tmp_path, **changes, EPS_DEFAULT="1.0E-9", EPS_SCF="1.0E-7")
+    check_relaxation(engine, make_phosphide(), tmp_path / "work", what=what, max_force=max_force)
 
 
 @pytest.mark.long

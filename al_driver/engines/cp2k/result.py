@@ -14,6 +14,7 @@ from ase import Atoms
 
 from al_driver.data.formats.cp2k import Evaluation, Head, make_label, read_evaluations, read_head, read_texts
 from al_driver.data.formats.cp2k_files import Frame, read_positions
+from al_driver.data.formats.steps import parse_float
 from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits, check_same_frame
 from al_driver.engines.base import Dynamics, Relaxation
@@ -84,7 +85,7 @@ def read_trajectory(directory: Path, dynamics: Dynamics) -> list[tuple[int, Labe
         try:
             frames[step] = run.label(_frame_of(step, evaluation, run.sent, moved, directory), evaluation)
         except EngineError as error:
-            if error.reason != "scf_unconverged":
+            if error.reason not in {"scf_unconverged", "not_finite"}:
                 raise
             frames[step] = EngineError(error.reason, directory, f"step {step}: {error.detail}")
     if stopped is not None:
@@ -180,7 +181,7 @@ def _frame_of(step: int, evaluation: Evaluation, sent: Atoms, moved: Mapping[int
     frame = moved.get(step)
     if frame is None or len(frame[2]) != len(sent) or not np.isfinite(frame[2]).all():
         raise EngineError("no_output", where, f"step {step} is not in {TRAJECTORY}")
-    if abs(frame[1] - float(evaluation.printed)) > _ENERGY_DIGITS:
+    if abs(frame[1] - parse_float(evaluation.printed)) > _ENERGY_DIGITS:
         raise EngineError("no_output", where, f"step {step} has another energy in {TRAJECTORY} than in {OUTPUT}")
     return Atoms(sent.numbers, positions=frame[2], cell=sent.cell, pbc=sent.pbc)
 

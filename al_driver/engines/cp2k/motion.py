@@ -24,15 +24,15 @@ from al_driver.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
 _ATOMIC_TIME_PS = 6.582119569e-4 / HARTREE_TO_EV  # ħ in eV ps over the energy
 _BAR = 1.602176634e6  # of 1 eV/Å³
-_MAX_PRESSURE = 50.0  # bar: moves silicon's lattice constant by less than 1e-4 Å
+_MAX_PRESSURE = 100.0  # bar, as CP2K has it: moves the lattice constant of silicon by 2e-4 Å
 _OFF = ("RESTART_HISTORY", "VELOCITIES", "FORCES", "CELL", "STRESS")
 WORDS: Mapping[Calculation, tuple[str, ...]] = {
     "label": (),
     "relax": (
         "MOTION: CELL_OPT for the cell, GEO_OPT for positions; MAX_ITER from max_steps; MAX_FORCE and RMS_FORCE from"
         " max_force, yours where they are tighter; your other keys of that section kept",
-        "MOTION/CELL_OPT: TYPE DIRECT_CELL_OPT, EXTERNAL_PRESSURE 0, PRESSURE_TOLERANCE from max_force, at most 50 bar;"
-        " no KEEP_ANGLES, KEEP_SYMMETRY or CONSTRAINT; the cell turned so that CP2K need not",
+        "MOTION/CELL_OPT: TYPE DIRECT_CELL_OPT, EXTERNAL_PRESSURE 0, PRESSURE_TOLERANCE from max_force, at most 100"
+        " bar; no KEEP_ANGLES, KEEP_SYMMETRY or CONSTRAINT; the cell turned so that CP2K need not",
     ),
     "aimd": (
         "MOTION/MD: ENSEMBLE NVT, STEPS, TIMESTEP and TEMPERATURE as asked for, CSVR with TIMECON from tau_t",
@@ -66,7 +66,7 @@ def set_relaxation(root: Section, user: Section, atoms: Atoms, relaxation: Relax
     if relaxation.what == "cell":
         # a gradient of the energy by a cell vector, times that vector, is a part of the virial
         force = min(
-            force, 0.3 * relaxation.max_force * len(atoms) / float(np.linalg.norm(atoms.cell.array, axis=1).max())
+            force, 0.5 * relaxation.max_force * len(atoms) / float(np.linalg.norm(atoms.cell.array, axis=1).max())
         )
         pressure = 0.5 * _BAR * relaxation.max_force * len(atoms) / atoms.get_volume()
         search.remove("KEEP_ANGLES", "KEEP_SYMMETRY", "KEEP_VOLUME", "CONSTRAINT")

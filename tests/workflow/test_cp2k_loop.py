@@ -40,7 +40,7 @@ ENTRY: dict[str, Any] = {
 }
 STARVE = """\
 case $PWD in
-  */work/*/label/task.000001.try-*) sed -i 's/MAX_SCF.*/MAX_SCF 2/' cp2k.inp ;;
+  */iter.*/label/task.000001.try-*) sed -i 's/MAX_SCF.*/MAX_SCF 2/' cp2k.inp ;;
 esac
 exec "$@"
 """

@@ -50,7 +50,7 @@ INIT = {
 }
 STARVE = """\
 case $PWD in
-  */work/*/label/task.000001.try-*) export PWMAT_STANDIN=unconverged ;;
+  */iter.*/label/task.000001.try-*) export PWMAT_STANDIN=unconverged ;;
 esac
 exec "$@"
 """

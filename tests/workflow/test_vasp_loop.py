@@ -40,7 +40,7 @@ def write_input(folder: Path) -> None:
     bulk("Si", a=5.4).write(folder / "POSCAR", format="vasp")
     init = {"seed": 7, "type_map": ["Si"], "label": keys, "structures": [ENTRY], "valid_fraction": 0.2}
     (folder / "starve.sh").write_text(
-        'case $PWD in\n  */work/*/label/task.000001.try-*) export STANDIN_VASP=unconverged ;;\nesac\nexec "$@"\n'
+        'case $PWD in\n  */iter.*/label/task.000001.try-*) export STANDIN_VASP=unconverged ;;\nesac\nexec "$@"\n'
     )
     starved = {"label": {"command": f"sh {folder / 'starve.sh'} {COMMAND}", "max_failed": 1}}
     vasp = {role: {"command": COMMAND} for role in ("label", "relax", "aimd")}

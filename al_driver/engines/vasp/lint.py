@@ -6,8 +6,6 @@ Tags that are not there count with VASP's own default.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from ase.calculators.vasp import create_input
-
 from al_driver.engines.base import Calculation
 from al_driver.engines.vasp.incar import IONIC, Tags, canonical, is_true, number, words
 from al_driver.engines.vasp.potentials import Potential
@@ -109,5 +107,7 @@ def _default(tags: Tags, name: str) -> str:
 
 
 def _known_tags() -> frozenset[str]:
+    from ase.calculators.vasp import create_input  # imports matplotlib, which other runs need not pay for
+
     lists = (name for name in dir(create_input) if name.endswith("_keys"))
     return frozenset(word.upper() for name in lists for word in getattr(create_input, name)) | IONIC | _MORE_TAGS

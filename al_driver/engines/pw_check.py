@@ -7,9 +7,9 @@ from typing import Literal
 from ase.io.espresso_namelist.keys import pw_keys
 
 from al_driver.engines.pw_input import INDEXED, NAMELISTS, NOT_BY_TYPE, Card, PwInput, type_of
-from al_driver.engines.upf import read_upf_element
+from al_driver.engines.upf import check_upf
 from al_driver.errors import Problem
-from al_driver.schema.suggest import nearest, nearest_file
+from al_driver.schema.suggest import nearest
 
 _USED_CARDS = frozenset({"ATOMIC_SPECIES", "ATOMIC_POSITIONS", "CELL_PARAMETERS", "K_POINTS", "ATOMIC_VELOCITIES"})
 _PATH_LENGTH = 80  # of a potential's name in pw.x
@@ -20,17 +20,11 @@ Finding = tuple[str, Literal["error", "warning"]]
 
 def check_pseudopotential(symbol: str, path: Path, folder: Path) -> Iterator[Problem]:
     """Yield why a file cannot serve as an element's potential; ``folder`` becomes pw.x's ``pseudo_dir``."""
-    key = f"pseudopotentials.{symbol}"
-    if not path.is_file():
-        yield Problem(f"{path} does not exist{nearest_file(path)}", key=key)
-        return
-    element = read_upf_element(path)
-    if element is None:
-        yield Problem(f"{path} is not a pseudopotential in UPF: its header names no element", key=key)
-    elif element != symbol:
-        yield Problem(f"{path} is for {element}, not for {symbol}", key=key)
-    if len(str(path.relative_to(folder))) > _PATH_LENGTH:
-        yield Problem(f"{path}: pw.x cannot read so long a path; put the potentials into one folder", key=key)
+    yield from check_upf(symbol, path)
+    if path.is_file() and len(str(path.relative_to(folder))) > _PATH_LENGTH:
+        yield Problem(
+            f"{path}: pw.x cannot read so long a path; put the potentials into one folder", f"pseudopotentials.{symbol}"
+        )
 
 
 def check_namelists(user: PwInput) -> Iterator[Finding]:

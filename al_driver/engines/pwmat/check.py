@@ -12,7 +12,6 @@ from typing import Literal
 from al_driver.engines.base import Calculation
 from al_driver.engines.pwmat.etot import BY_POTENTIAL, SCRATCH_OUTPUTS, EtotInput
 from al_driver.engines.pwmat.motion import JOBS
-from al_driver.engines.upf import read_upf_element
 from al_driver.errors import Problem
 from al_driver.schema.suggest import nearest, nearest_file
 
@@ -32,19 +31,6 @@ _KNOWN = """
 KNOWN = frozenset(_KNOWN.split())
 _NUMBERED = re.compile(r"IN\.PSP\d+|SCF_ITER[01]_\d+")
 _TRUE = ("T", "TRUE", ".TRUE.")
-
-
-def check_potential(symbol: str, path: Path) -> Iterator[Problem]:
-    """Yield why a file cannot serve as an element's pseudopotential."""
-    key = f"pseudopotentials.{symbol}"
-    if not path.is_file():
-        yield Problem(f"{path} does not exist{nearest_file(path)}", key=key)
-        return
-    element = read_upf_element(path)
-    if element is None:
-        yield Problem(f"{path} is not a pseudopotential in UPF: its header names no element", key=key)
-    elif element != symbol:
-        yield Problem(f"{path} is for {element}, not for {symbol}", key=key)
 
 
 def check_slater_koster(folder: Path, type_map: Sequence[str]) -> Iterator[Problem]:

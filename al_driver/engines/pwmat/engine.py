@@ -25,7 +25,6 @@ from al_driver.engines.pwmat.check import (
     check_input,
     check_k_points,
     check_numbered,
-    check_potential,
     check_slater_koster,
     elements_of,
 )
@@ -41,6 +40,7 @@ from al_driver.engines.pwmat.etot import (
 from al_driver.engines.pwmat.motion import JOBS, MDOPT, WORDS, make_dynamics, make_relaxation, mdopt_text
 from al_driver.engines.pwmat.params import Dftb, EtotInputs, as_inputs
 from al_driver.engines.pwmat.result import ETOT, STDOUT, has_ended, read_relaxed, read_scf, read_trajectory
+from al_driver.engines.upf import check_upf
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, identity
 from al_driver.schema.elements import Element
@@ -143,7 +143,7 @@ class Pwmat(Engine):
             if symbol not in self.pseudopotentials:
                 yield self._no_potential(symbol)
         for symbol, path in self.pseudopotentials.items():
-            yield from check_potential(symbol, path)
+            yield from check_upf(symbol, path)
         if self.dftb is not None and self.dftb.slater_koster is not None:
             yield from check_slater_koster(self.dftb.slater_koster, type_map)
         for calculation in JOBS:

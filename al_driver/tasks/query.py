@@ -8,22 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
-from pydantic import ValidationError
 
 from al_driver.data.dataset import find_systems, read_system, stored_key
 from al_driver.data.gate import too_close
-from al_driver.errors import AlError, StateMismatch
+from al_driver.errors import AlError
 from al_driver.explorers.base import Explorer
 from al_driver.files import write_json
 from al_driver.layout import FRAMES_FILE, QUERY_JOB_FILE, SUMMARY_FILE
 from al_driver.query.job import QueryJob
+from al_driver.query.reading import find_explorer, read_job, take_census
 from al_driver.query.report import FramesFile, make_summary, write_selected
 from al_driver.query.selection import Census, Choice, Chooser, choose_frames
-from al_driver.query.window import Window, read_scored
-from al_driver.schema.plugins import find_plugins, plugin_name
-from al_driver.seeds import make_rng
 
 EXIT_CODE = 3
 
@@ -36,58 +32,14 @@ def run_query(directory: Path) -> None:
     AlError
         If the job or a file of the molecular dynamics is damaged, or labelled data is missing.
     """
-    job = _read_job(directory / QUERY_JOB_FILE)
-    explorer = _find_explorer(job.explorer)
-    census = {name: Census(job.cap(name)) for name in job.structures}
+    job = read_job(directory / QUERY_JOB_FILE)
+    explorer = find_explorer(job.explorer)
     with FramesFile(directory / FRAMES_FILE) as frames_file:
-        for index, task in enumerate(job.tasks):
-            _read_task(directory, job, explorer, index, census[task.structure], frames_file)
+        census = take_census(directory, job, explorer, frames_file)
         choice = _choose(directory, job, explorer, census)
         frames_file.mark(choice.frames)
     write_selected(directory, job, choice)
     write_json(directory / SUMMARY_FILE, make_summary(job, census, choice))
-
-
-def _read_job(path: Path) -> QueryJob:
-    """Read the job, its tasks in the order of their names."""
-    try:
-        job = QueryJob.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StateMismatch(f"{path} is missing; `al run` writes it.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StateMismatch(f"{path}: {where}: {first['msg']}\n  `al run` writes this file: redo the query.") from error
-    return job.model_copy(update={"tasks": tuple(sorted(job.tasks, key=lambda task: task.name))})
-
-
-def _find_explorer(name: str) -> type[Explorer]:
-    kinds = find_plugins(Explorer, "al_driver.explorers", "explorer")  # type: ignore[type-abstract]  # a base class
-    for kind in kinds:
-        if plugin_name(kind, "explorer") == name:
-            return kind
-    raise StateMismatch(f"no explorer is called {name!r}.\n  Install the package it came from.")
-
-
-def _read_task(
-    directory: Path, job: QueryJob, explorer: type[Explorer], index: int, seen: Census, frames_file: FramesFile
-) -> None:
-    """Count, list and put in line the frames of one trajectory."""
-    task = job.tasks[index]
-    folder = directory / task.path
-    window = Window(job.query.metric, job.query.lower, job.query.upper, job.guard.max_force, job.stop_after)
-    rng = None
-    if job.query.choose == "random":
-        rng = make_rng(job.seed, job.iteration, "query", task.structure, task.name)
-    steps = np.unique(np.array(explorer.frame_steps(folder), dtype=np.int64))
-    deviations = folder / explorer.deviation_name
-    try:
-        for scored in read_scored(deviations, window, steps=steps, halted_at=explorer.halted_at(folder)):
-            marks = frames_file.add(task, scored, window.column)
-            seen.add(scored, index, marks, rng)
-    except FileNotFoundError as error:
-        message = f"{error.filename} is missing.\n  Redo the molecular dynamics of this folder."
-        raise StateMismatch(message) from error
 
 
 def _choose(directory: Path, job: QueryJob, explorer: type[Explorer], census: dict[str, Census]) -> Choice:

@@ -74,8 +74,13 @@ class Context:
                     log.warning("%s", warning)
         return record
 
-    def run_tasks(self, step: Step, role: Role, tasks: Sequence[Task], *, stop_on_failure: bool = False) -> BatchResult:
-        """Run a step's tasks, and keep ``progress.json`` of the work folder up to date, at most twice a second."""
+    def run_tasks(
+        self, step: Step, role: Role, tasks: Sequence[Task], *, stop_on_failure: bool = False, batch: str = ""
+    ) -> BatchResult:
+        """Run a step's tasks, and keep ``progress.json`` of the work folder up to date, at most twice a second.
+
+        A step that runs several batches, one after another, gives each a name: their jobs lie in folders of their own.
+        """
         last = 0.0
 
         def report(progress: Progress) -> None:
@@ -90,7 +95,7 @@ class Context:
             return run_batch(
                 tasks,
                 self.resources.role(role),
-                jobs_dir=step.folder / JOBS_DIR,
+                jobs_dir=step.folder / (f"{JOBS_DIR}.{batch}" if batch else JOBS_DIR),
                 stop_on_failure=stop_on_failure,
                 on_progress=report,
                 check_held=self.check_held,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from al_driver.data.dataset import read_system, stored_key, write_dataset
 from al_driver.data.frames import frame_key
+from al_driver.query.budget import share_out
 from al_driver.query.deviation import Rows
 from al_driver.query.selection import (
     ENTRY,
@@ -22,7 +23,6 @@ from al_driver.query.selection import (
     Line,
     are_duplicates,
     choose_frames,
-    share_out,
 )
 from al_driver.query.window import Scored, Window
 from al_driver.seeds import make_rng

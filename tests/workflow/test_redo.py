@@ -251,8 +251,9 @@ def test_what_was_lost_is_made_again(finished: Path, tasks: Tasks, lost: str) ->
     assert len(tasks.run) <= 1
 
 
-def test_what_still_runs_is_ended_before_its_folder_is_set_aside(tmp_path: Path) -> None:
-    job = tmp_path / "label/jobs/0000"
+@pytest.mark.parametrize("jobs", ["jobs", "jobs.features"])
+def test_what_still_runs_is_ended_before_its_folder_is_set_aside(tmp_path: Path, jobs: str) -> None:
+    job = tmp_path / "label" / jobs / "0000"
     attempt = tmp_path / "label/task.000000.try-1"
     job.mkdir(parents=True)
     attempt.mkdir()

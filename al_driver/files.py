@@ -21,6 +21,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary.replace(path)
 
 
+def read_tail(path: Path, n_bytes: int) -> bytes:
+    """Return the last bytes of a file, nothing where there is none: large outputs tell at their end how they ended."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - n_bytes))
+        return stream.read()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON atomically; NaN and infinity are refused, since JSON has no word for them."""
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -21,9 +21,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # `al status` needs neither
     from al_driver.jobs.batch import Progress as TaskProgress
-    from al_driver.workflow.check import Report
     from al_driver.workflow.convert import Conversion
     from al_driver.workflow.plots import PlotReport
+    from al_driver.workflow.report import Report
 
 MOST_LINES = 60  # of each rendered input
 MOST_FILES = 40  # that are listed whole; of more only those with something to tell

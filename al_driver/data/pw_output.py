@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 from al_driver.data.frames import Label
 from al_driver.data.pw_steps import PwStep, read_pw_steps, to_float
 from al_driver.errors import EngineError
+from al_driver.files import read_tail
 
 _START = "Program PWSCF"
 _END = "JOB DONE"
@@ -21,8 +22,6 @@ _END = "JOB DONE"
 
 def is_done(path: Path) -> bool:
     """Say whether the program ran to its end, from the last lines of what it printed."""
-    if not path.is_file():
-        return False
     return _END in _tail(path).rpartition(_START)[2]
 
 
@@ -161,6 +160,4 @@ def _last_words(path: Path) -> str:
 
 
 def _tail(path: Path) -> str:
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 4096))
-        return stream.read().decode(errors="replace")
+    return read_tail(path, 4096).decode(errors="replace")

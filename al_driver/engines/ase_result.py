@@ -11,6 +11,7 @@ from ase import Atoms
 from al_driver.data.frames import Label
 from al_driver.data.lammps_script import last_lines
 from al_driver.errors import EngineError
+from al_driver.files import read_tail
 
 INPUT_FILE = "calculation.json"
 RESULT_FILE = "result.jsonl"
@@ -21,12 +22,7 @@ Line = Mapping[str, Any]
 
 def read_end(directory: Path) -> Line | None:
     """Return the last line if it says how the program ended. Cheap: a result may be long."""
-    path = directory / RESULT_FILE
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _LONGEST_END))
-        last = stream.read().splitlines()[-1:]
+    last = read_tail(directory / RESULT_FILE, _LONGEST_END).splitlines()[-1:]
     end = _parse(last[0].decode(errors="replace")) if last else None
     return end if end is not None and "end" in end else None
 

@@ -15,12 +15,15 @@ from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import kind_of, load_params, load_sound
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
-from al_driver.workflow.check import Report, check_init_bulk, check_resources, check_run
+from al_driver.workflow.check import check_run
+from al_driver.workflow.check_init import check_init_bulk
+from al_driver.workflow.check_programs import check_resources
 from al_driver.workflow.context import Context, Display, NoDisplay
 from al_driver.workflow.history import History
 from al_driver.workflow.init_bulk import make_initial_data
 from al_driver.workflow.lock import FolderLock
 from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_steps, request_stage, request_steps
+from al_driver.workflow.report import Report
 from al_driver.workflow.run import Verdict, run_loop
 
 log = logging.getLogger(__name__)

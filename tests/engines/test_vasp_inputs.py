@@ -18,7 +18,7 @@ from al_driver.engines.vasp.poscar import read_sent
 from al_driver.errors import ConfigError
 from al_driver.files import hash_json
 from al_driver.schema.base import identity
-from al_driver.workflow.check import _render
+from al_driver.workflow.report import render_files
 
 SHORT = Dynamics(600.0, 5, 0.002, 2, 0.05, seed=11)
 
@@ -132,7 +132,7 @@ def test_a_potcar_is_joined_once_privately_and_only_linked(tmp_path: Path, oxide
 
 def test_no_check_shows_a_potcar(tmp_path: Path) -> None:
     engine = make_engine(tmp_path, ["Si"])
-    shown = _render(lambda folder: engine.write_inputs(bulk("Si"), folder), "label")
+    shown = render_files(lambda folder: engine.write_inputs(bulk("Si"), folder), "label")
     assert set(shown) == {"label/INCAR", "label/KPOINTS", "label/POSCAR"}
     assert "k-points: 5 × 5 × 5, from kspacing 0.5 1/Å" in shown["label/INCAR"]
     assert shown["label/KPOINTS"].splitlines()[2:4] == ["Gamma", "5 5 5"]

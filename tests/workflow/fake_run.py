@@ -24,9 +24,9 @@ from al_driver.schema.load import load_params
 from al_driver.schema.resource import Role
 from al_driver.schema.run import RunParams
 from al_driver.workflow import verbs
-from al_driver.workflow.check import Report
 from al_driver.workflow.context import Context
 from al_driver.workflow.plotter import Plotter
+from al_driver.workflow.report import Report
 from al_driver.workflow.step import Step
 
 LJ = {"engine": "lammps", "pair_style": "lj/cut 5.0", "pair_coeff": ["* * 0.4 2.3"], "elements": ["Si"]}

@@ -13,7 +13,7 @@ from small_run import INIT, RESOURCE, RUN, merge
 
 from al_driver.data.dataset import write_dataset
 from al_driver.errors import ConfigError
-from al_driver.workflow.check import Report
+from al_driver.workflow.report import Report
 from al_driver.workflow.verbs import check
 
 pytestmark = pytest.mark.needs("dp", "lmp")

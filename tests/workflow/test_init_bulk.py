@@ -22,10 +22,10 @@ from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.workflow import verbs
 from al_driver.workflow.aside import set_aside
-from al_driver.workflow.check import Report
 from al_driver.workflow.context import Context
 from al_driver.workflow.foretell import expected_split
 from al_driver.workflow.init_bulk import _drop
+from al_driver.workflow.report import Report
 from al_driver.workflow.split import split_frames
 
 PARAM: dict[str, Any] = {

@@ -23,6 +23,7 @@ from al_driver.engines.cp2k.motion import rotation_between
 from al_driver.engines.cp2k.sections import Section, parse_sections
 from al_driver.engines.motion import what_is_missing
 from al_driver.errors import ConfigError, EngineError, Reason
+from al_driver.files import read_tail
 
 INPUT, OUTPUT = "cp2k.inp", "cp2k.out"
 RESTART, TRAJECTORY = f"{PROJECT}-1.restart", f"{PROJECT}-pos-1.xyz"
@@ -40,11 +41,7 @@ _ENERGY_DIGITS = 1e-9  # hartree, between log and trajectory
 
 def is_done(path: Path) -> bool:
     """Say whether the program ran to its end, from the last lines of its log."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL))
-        return _END.encode() in stream.read()
+    return _END.encode() in read_tail(path, _TAIL)
 
 
 def read_single(directory: Path) -> Label:

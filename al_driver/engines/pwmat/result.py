@@ -23,6 +23,7 @@ from al_driver.engines.motion import what_is_missing
 from al_driver.engines.pwmat.atom_config import read_sent, sent_order
 from al_driver.engines.pwmat.etot import read_etot_input
 from al_driver.errors import ConfigError, EngineError
+from al_driver.files import read_tail
 
 ETOT, REPORT, STDOUT, MLMD, MOVEMENT = "etot.input", "REPORT", "pwmat.out", "OUT.MLMD", "MOVEMENT"
 _END = b"total computation time"
@@ -34,12 +35,7 @@ _TIME_TOLERANCE = 0.01  # of a time step
 
 def has_ended(directory: Path) -> bool:
     """Say whether REPORT tells the run's time, which PWmat writes last."""
-    path = directory / REPORT
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL))
-        return _END in stream.read()
+    return _END in read_tail(directory / REPORT, _TAIL)
 
 
 def read_scf(directory: Path) -> Label:

@@ -20,6 +20,7 @@ from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.motion import what_is_missing
 from al_driver.engines.vasp.poscar import read_sent
 from al_driver.errors import EngineError
+from al_driver.files import read_tail
 
 OUTCAR = "OUTCAR"
 _END = b"General timing and accounting informations for this job"
@@ -33,12 +34,7 @@ _UNCONVERGED = "scf_unconverged"
 
 def is_done(directory: Path) -> bool:
     """Say whether VASP wrote its closing lines."""
-    path = directory / OUTCAR
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL))
-        return _END in stream.read()
+    return _END in read_tail(directory / OUTCAR, _TAIL)
 
 
 def read_single(directory: Path, output: str) -> Label:

@@ -1,0 +1,114 @@
+"""``al check`` of an ``init_bulk``: its structures and engines, what is rendered for them, and the counts."""
+
+from collections.abc import Iterator, Mapping
+
+from al_driver.data.sources import read_structures
+from al_driver.engines.base import Calculation, Engine
+from al_driver.errors import ConfigError, Problem
+from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
+from al_driver.schema.resource import Resources
+from al_driver.structures.supercell import check_size, make_supercell
+from al_driver.workflow.check_programs import check_engines, check_resources
+from al_driver.workflow.foretell import expected_counts, expected_split
+from al_driver.workflow.report import Report, render_files
+
+LONG_TIMESTEP = 0.01  # ps
+
+
+def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, render: bool = False) -> Report:
+    """Check the files and programs of ``al init_bulk``; with ``render``, show inputs and the counts too."""
+    report = Report()
+    check_init_files(report, params)
+    wanted = _find_calculations(params)
+    if resources is not None:
+        report.collect(lambda: check_resources(resources))
+        check_engines(report, resources, wanted)
+    for line, calculations in _set_in_inputs(wanted).items():
+        report.set_by_driver.append(f"{', '.join(calculations)}: {line}")
+    if render and not report.errors:
+        report.plan += expected_counts(params)
+        if params.label_engine is not None:
+            report.collect(lambda: report.plan.append(expected_split(params)))
+        for entry in params.structures:
+            report.inputs |= _render_entry(entry, params) | report.inputs  # one of each kind, the first
+    return report
+
+
+def check_init_files(report: Report, params: InitBulkParams) -> None:
+    """Add to a report what is wrong with the structures and engines of an ``init_bulk``."""
+    for engines in _find_calculations(params).values():
+        for key, engine in engines.items():
+            report.collect(lambda engine=engine: engine.check(params.type_map), key)  # type: ignore[misc]
+    sound = not report.errors
+    for index, entry in enumerate(params.structures):
+        report.collect(
+            lambda entry=entry: _check_entry(entry, params, write=sound),  # type: ignore[misc]
+            f"structures[{index}]",
+        )
+
+
+def _find_calculations(params: InitBulkParams) -> dict[Calculation, dict[str, Engine]]:
+    """Return the engines that label, relax and run dynamics, each by the key that names it."""
+    found: dict[Calculation, dict[str, Engine]] = {"relax": {}, "aimd": {}, "label": {}}
+
+    def add(calculation: Calculation, choice: object, engine: Engine, key: str) -> None:
+        found[calculation][f"engines.{choice}" if isinstance(choice, str) else key] = engine
+
+    for index, entry in enumerate(params.structures):
+        stages: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
+        for calculation, stage in stages.items():
+            if stage is not None:
+                own = stage.engine is not None
+                key = f"structures[{index}].{calculation}.engine" if own else "label"
+                add(calculation, stage.engine if own else params.label, params.engine_of(stage), key)
+    if params.label_engine is not None:
+        add("label", params.label, params.label_engine, "label")
+    return found
+
+
+def _set_in_inputs(wanted: Mapping[Calculation, Mapping[str, Engine]]) -> dict[str, list[Calculation]]:
+    """Return each line of what is set in the user's inputs, with the calculations it is said of."""
+    said: dict[str, list[Calculation]] = {}
+    for calculation, engines in wanted.items():
+        for line in dict.fromkeys(line for engine in engines.values() for line in engine.set_by_driver(calculation)):
+            said.setdefault(line, []).append(calculation)
+    return said
+
+
+def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -> Iterator[Problem]:
+    """Read an entry's structures, and write an engine's input of each kind for the first."""
+    if entry.aimd is not None and entry.aimd.timestep > LONG_TIMESTEP:
+        yield Problem(
+            f"{entry.aimd.timestep:g} ps is a long step; 0.001 is common", "aimd.timestep", severity="warning"
+        )
+    for atoms in read_structures(entry.path, params.type_map):
+        check_size(atoms, entry.supercell)
+        if entry.aimd is not None and len(make_supercell(atoms, entry.supercell)) == 1:
+            yield Problem(f"{entry.path.name} holds one atom, which dynamics do not move; make a supercell", "aimd")
+        if entry.relax is not None and entry.relax.what == "cell" and not atoms.pbc.all():
+            raise ConfigError(
+                Problem(
+                    f"{entry.path.name} is not periodic in three directions, and has no cell to relax; "
+                    'say "what": "positions"',
+                    "relax",
+                )
+            )
+    if write:
+        _render_entry(entry, params)
+
+
+def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str]:
+    """Return the inputs of the first structure's relaxation, dynamics and label."""
+    unit = read_structures(entry.path, params.type_map)[0]
+    first = make_supercell(unit, entry.supercell)
+    inputs: dict[str, str] = {}
+    if entry.relax is not None:
+        engine, relaxation = params.engine_of(entry.relax), entry.relax.relaxation
+        inputs |= render_files(lambda folder: engine.write_relaxation(unit, relaxation, folder), "relax")
+    if entry.aimd is not None:
+        engine, dynamics = params.engine_of(entry.aimd), entry.aimd.dynamics(seed=1)
+        inputs |= render_files(lambda folder: engine.write_dynamics(first, dynamics, folder), "aimd")
+    label_engine = params.label_engine
+    if label_engine is not None:
+        inputs |= render_files(lambda folder: label_engine.write_inputs(first, folder), "label")
+    return inputs

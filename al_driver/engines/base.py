@@ -9,18 +9,19 @@ conformance test that it must pass.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from ase import Atoms
 
 from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits
-from al_driver.errors import EngineError, Problem
+from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_json
 from al_driver.schema.base import Params, identity
+from al_driver.schema.suggest import nearest
 
 Calculation = Literal["label", "relax", "aimd"]
 """What an engine may be asked for."""
@@ -98,6 +99,20 @@ class Engine(Params):
     def write_inputs(self, atoms: Atoms, directory: Path) -> None:
         """Write everything the program reads to label a frame, into a folder of its own."""
 
+    def other_start(self) -> str | None:
+        """Say in words how `write_other_start` begins; None where the numbers follow from the frame alone.
+
+        A classical potential has no start: to calculate a frame again would only repeat it.
+        """
+        return None
+
+    def write_other_start(self, atoms: Atoms, directory: Path) -> None:
+        """As `write_inputs`, but let self-consistency begin elsewhere: other wave functions, density or mixing.
+
+        An energy that is unusual for its composition is believed when it is found from two starts.
+        """
+        raise NotImplementedError
+
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         """Write everything the program reads to relax a structure."""
         raise NotImplementedError
@@ -170,13 +185,41 @@ class Engine(Params):
         """Return, in words, what the driver sets in the user's input; `al check` prints it."""
         return ()
 
-    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:  # noqa: ARG002
-        """Return, by name and as JSON, everything that decides the numbers of a calculation; files stand as hashes.
+    def tags(self) -> Collection[str]:
+        """Return the names that `with_tags` takes; none where the user has no input file of the program's own."""
+        return ()
 
-        Labels with different settings do not belong into one training set.
+    def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:  # noqa: ARG002
+        """Return this engine with other values of tags in the user's input, of which a copy is written to a folder.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such tag, with the nearest that there is.
+        """
+        for tag in tags:
+            raise ConfigError(Problem(f"there is no such key{nearest(tag, type(self).model_fields)}", tag))
+        return self
+
+    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:  # noqa: ARG002
+        """Return, by name and as JSON, everything that decides what a calculation converges to; files stand as hashes.
+
+        Functional, potentials, cutoffs, k-points, smearing, U, dispersion, spin, charge: labels that differ in one of
+        them do not belong into one training set. How the program gets there, and how near, is not among them.
         """
         return {name: value for name, value in identity(self).items() if name != "gate"}
 
+    def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
+        """Return, by name, the thresholds below which self-consistency ends; the program's own where none is given.
+
+        Labels with two of them belong together; one that was calculated again must not have a larger one.
+        """
+        return {}
+
     def identity(self, calculation: Calculation = "label") -> str:
-        """Return a hash of `settings`."""
-        return hash_json(self.settings(calculation))
+        """Return a hash of `settings` and `accuracy`: of what decides every digit that means something.
+
+        A finished calculation of another identity is not used in place of one that is asked for. Mixing, the number
+        of steps and the like are left out: they may change from one start of a run to the next.
+        """
+        return hash_json([self.settings(calculation), self.accuracy(calculation)])

@@ -99,6 +99,15 @@ def format_namelists(namelists: Namelists) -> str:
     return "".join(blocks)
 
 
+def format_pw_input(content: PwInput) -> str:
+    """Return a whole input as ``pw.x`` reads it."""
+    names = sorted(content.namelists, key=lambda name: NAMELISTS.index(name) if name in NAMELISTS else len(NAMELISTS))
+    text = format_namelists({name: content.namelists[name] for name in names})
+    for name, card in content.cards.items():
+        text += f"{name} {card.option}".rstrip() + "\n" + "".join(f"{line}\n" for line in card.lines)
+    return text
+
+
 def type_of(indices: str, types: Sequence[str]) -> str | None:
     """Return the element that the last index of a key stands for."""
     last = indices.split(",")[-1]

@@ -4,10 +4,9 @@ The user's own input is the base; only what belongs to one structure, to where f
 asked for is set by the driver.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
@@ -24,14 +23,23 @@ from al_driver.engines.pw_input import (
     Namelists,
     PwInput,
     format_namelists,
+    format_pw_input,
     quote,
     read_pw_input,
     renumber_types,
 )
 from al_driver.engines.pw_motion import WORDS, Motion, make_dynamics, make_relaxation
 from al_driver.engines.pw_result import read_relaxed, read_scf, read_trajectory
+from al_driver.engines.pw_settings import (
+    OF_ONE_CELL,
+    change_tags,
+    describe_accuracy,
+    describe_settings,
+    start_elsewhere,
+    tag_names,
+)
 from al_driver.errors import ConfigError, EngineError, Problem
-from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath
+from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, identity
 from al_driver.schema.elements import Element
 from al_driver.schema.suggest import nearest
 from al_driver.units import Unit
@@ -48,7 +56,6 @@ _CONTROL = {
     "disk_io": "'none'",
 }
 _ELECTRONS = {"scf_must_converge": ".true."}  # without it pw.x calls an unconverged SCF converged
-_OF_ONE_CELL = re.compile(r"celldm\(\d\)|a|b|c|cosab|cosac|cosbc|space_group|uniqueb|origin_choice|rhombohedral")
 _OF_MOTION = frozenset({"ions", "cell"})  # namelists that an SCF does not read
 
 
@@ -89,6 +96,12 @@ class QuantumEspresso(Engine):
             If the frame has an element without a pseudopotential, or no cell; pw.x is always periodic.
         """
         self._write(atoms, directory, read_pw_input(self.input), Motion())
+
+    def other_start(self) -> str:
+        return "random wave functions (atomic ones where yours are random), half of mixing_beta"
+
+    def write_other_start(self, atoms: Atoms, directory: Path) -> None:
+        self._write(atoms, directory, start_elsewhere(read_pw_input(self.input)), Motion())
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         """Write ``pw.in`` of a relaxation.
@@ -155,7 +168,7 @@ class QuantumEspresso(Engine):
             for (namelist, key), value in fixed.items()
         ]
         lines.append("CONTROL: tstress = .true. for cells periodic in three directions; pseudo_dir")
-        removed = sorted(key for key in user.namelists.get("system", {}) if _OF_ONE_CELL.fullmatch(key))
+        removed = sorted(key for key in user.namelists.get("system", {}) if OF_ONE_CELL.fullmatch(key))
         per_cell = f"; {', '.join(removed)} removed" if removed else ""
         lines.append(f"SYSTEM: nat and ntyp, from each structure{per_cell}")
         lines += WORDS[calculation]
@@ -165,6 +178,26 @@ class QuantumEspresso(Engine):
         grid = "" if "K_POINTS" in user.cards else " and K_POINTS"
         lines.append(f"ATOMIC_SPECIES, CELL_PARAMETERS, ATOMIC_POSITIONS{grid}, from each structure and your keys")
         return tuple(lines)
+
+    def tags(self) -> list[str]:
+        return tag_names()
+
+    def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
+        path = directory / self.input.name
+        path.write_text(format_pw_input(change_tags(read_pw_input(self.input), tags)), encoding="utf-8")
+        return self.model_copy(update={"input": path})
+
+    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
+        return {
+            "engine": self.engine,
+            "input": describe_settings(read_pw_input(self.input), is_relaxation=calculation == "relax"),
+            "pseudopotentials": identity(self.pseudopotentials),
+            "kspacing": self.kspacing,
+            "kpoints": identity(self.kpoints),
+        }
+
+    def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
+        return describe_accuracy(read_pw_input(self.input))
 
     def _no_pseudopotential(self, symbol: str) -> Problem:
         hint = nearest(symbol, self.pseudopotentials, otherwise="there are")
@@ -209,7 +242,7 @@ class QuantumEspresso(Engine):
         namelists = {name: dict(user.namelists.get(name, {})) for name in order if name in names}
         tstress = ".true." if atoms.pbc.all() else ".false."
         namelists["control"] |= {**_CONTROL, "tstress": tstress, "pseudo_dir": quote(str(self._pseudo_dir()))}
-        system = {key: value for key, value in namelists["system"].items() if not _OF_ONE_CELL.fullmatch(key)}
+        system = {key: value for key, value in namelists["system"].items() if not OF_ONE_CELL.fullmatch(key)}
         structure = {"ibrav": "0", "nat": str(len(atoms)), "ntyp": str(len(species))}
         namelists["system"] = renumber_types(system, user.types, species) | structure
         namelists["electrons"] |= _ELECTRONS

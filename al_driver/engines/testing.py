@@ -10,9 +10,10 @@ A plugin author writes one test, with a frame that a calculation takes about a s
         atoms.rattle(0.08)
         check_engine(MyEngine(engine="mine", cutoff=400.0), atoms, tmp_path, changed={"cutoff": 500.0})
 
-It runs the real program six times, and seven times more for what else the engine `can`; it raises `AssertionError` at
-the first promise that is not kept. Energies of two different structures are compared, so the settings must be tight
-enough for that: well converged, and with a cutoff at which the number of basis functions no longer matters.
+It runs the real program six times, once more where there is another start, and seven times more for what else the
+engine `can`; it raises `AssertionError` at the first promise that is not kept. Energies of two different structures are
+compared, so the settings must be tight enough for that: well converged, and with a cutoff at which the number of basis
+functions no longer matters.
 eV, eV/Å, Å.
 """
 
@@ -26,10 +27,11 @@ from ase import Atoms
 from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Engine
 from al_driver.engines.testing_motion import calculate_label, check_dynamics, check_relaxation, is_same_label
-from al_driver.engines.testing_run import Run, check_halves, require, run_engine
+from al_driver.engines.testing_run import Run, calculate, check_halves, require, run_engine
+from al_driver.files import hash_path
 from al_driver.schema.plugins import plugin_name
 
-__all__ = ["Run", "check_dynamics", "check_engine", "check_relaxation", "run_engine"]
+__all__ = ["Run", "check_dynamics", "check_engine", "check_other_start", "check_relaxation", "run_engine"]
 _Calculate = Callable[[str, Atoms], Label]
 
 
@@ -80,6 +82,8 @@ def check_engine(
 
     label, made = calculate_label(engine, atoms, directory / "frame", run)
     check_halves(engine, made, directory / "frame", engine.read_label, lambda half: is_same_label(half, label))
+    if engine.other_start() is not None:
+        check_other_start(engine, atoms, directory / "other_start", label, energy_tolerance, run)
     _check_invariance(label_one, atoms, label, energy_tolerance, force_tolerance)
     _check_forces(label_one, atoms, label, step, force_tolerance)
     if atoms.pbc.all():
@@ -112,6 +116,20 @@ def check_parameters(engine: Engine, atoms: Atoms, changed: Mapping[str, Any]) -
         is_said = isinstance(words, tuple) and all(isinstance(word, str) and word for word in words)
         require(is_said, f"set_by_driver({calculation!r}) says no words")
     require(engine.command(("x",)) == engine.command(("x",)), "command() changes from call to call")
+
+
+def check_other_start(
+    engine: Engine, atoms: Atoms, folder: Path, label: Label, tolerance: float, run: Run = run_engine
+) -> None:
+    """Prove that another start is another input, and ends at the same energy."""
+    same, other = (folder.with_name(f"{folder.name}.{name}") for name in ("same", "other"))
+    for path, write in ((same, engine.write_inputs), (other, engine.write_other_start)):
+        path.mkdir(parents=True)
+        write(atoms, path)
+    require(hash_path(same) != hash_path(other), "write_other_start() writes what write_inputs() does")
+    again, _ = calculate(engine, folder, run, lambda path: engine.write_other_start(atoms, path), engine.read_label)
+    change = abs(again.energy - label.energy)
+    require(change < tolerance, f"energy changes by {change:.2e} eV from another start")
 
 
 def _check_invariance(calculate: _Calculate, atoms: Atoms, label: Label, energy: float, force: float) -> None:

@@ -18,6 +18,7 @@ from al_driver.data.gate import GateLimits, check_label
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.pw_input import PwInput, parse_pw_input, read_pw_input
 from al_driver.engines.qe import QuantumEspresso
+from al_driver.engines.testing import check_other_start
 from al_driver.engines.upf import read_upf_element
 from al_driver.errors import ConfigError, EngineError
 
@@ -388,3 +389,69 @@ def test_the_text_of_an_old_style_input_is_read(tmp_path: Path) -> None:
     result = parse_pw_input(text, tmp_path)
     assert result.namelists["system"] == {"ecutwfc": "20."}
     assert result.cards["K_POINTS"].option == "gamma"
+
+
+# --- what decides the numbers, and what only the way there ---
+
+
+def test_settings_leave_out_comments_mixing_and_what_is_of_one_cell(tmp_path: Path) -> None:
+    before = make_engine(tmp_path).settings(), make_engine(tmp_path).identity()
+    same = USER_INPUT.replace("&electrons\n", "! a word\n&electrons\n  mixing_beta = 0.2, electron_maxstep = 200\n")
+    same = (
+        same.replace("1.2d1", "12.0").replace("celldm(1)=10.2", "celldm(1)=11").replace("nstep=3", "verbosity='high'")
+    )
+    engine = make_engine(tmp_path, same)
+    assert (engine.settings(), engine.identity()) == before
+    assert engine.accuracy() == {"conv_thr": 1e-6}
+    tighter = make_engine(tmp_path, same.replace("mixing_beta = 0.2", "conv_thr = 1d-9"))
+    assert tighter.settings() == before[0] and tighter.identity() != before[1]
+    assert tighter.accuracy() == {"conv_thr": 1e-9}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ecutwfc=1.2d1", "ecutwfc=13"),
+        ("Degauss = 0.01", "degauss = 0.02"),
+        ("'smearing'", "'fixed'"),
+        ("Degauss", "vdw_corr = 'd3', Degauss"),
+        ("&electrons\n", "&electrons\n tqr = .true.\n"),
+        ("'vc-relax'", "'scf', tefield = .true."),
+    ],
+)
+def test_settings_see_what_decides(old: str, new: str, tmp_path: Path) -> None:
+    before = make_engine(tmp_path).settings()
+    assert make_engine(tmp_path, USER_INPUT.replace(old, new)).settings() != before
+
+
+def test_values_by_type_count_with_their_element(tmp_path: Path) -> None:
+    text = USER_INPUT.replace("Degauss", "starting_magnetization(2) = 0.5, Degauss")
+    cards = "ATOMIC_SPECIES\n Si 28.0 Si.other.UPF\n Al 27 Al.UPF\n"
+    swapped = "ATOMIC_SPECIES\n Al 27 Al.UPF\n Si 28.0 Si.other.UPF\n"
+    (first, second) = (text.replace("ATOMIC_SPECIES\n Si 28.0 Si.other.UPF\n", each) for each in (cards, swapped))
+    before = make_engine(tmp_path, first).settings()
+    assert before["input"]["system"]["starting_magnetization(Al)"] == 0.5
+    assert make_engine(tmp_path, second).settings() != before
+    assert make_engine(tmp_path, second.replace("tion(2)", "tion(1)")).settings() == before
+
+
+def test_tags_change_in_a_copy(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+    (tmp_path / "new").mkdir()
+    changed = engine.with_tags({"electron_maxstep": "300", "electrons.mixing_mode": "local-TF"}, tmp_path / "new")
+    electrons = {"electron_maxstep": "300", "mixing_mode": "'local-TF'"}
+    user = read_pw_input(tmp_path / "scf.in")
+    assert read_pw_input(tmp_path / "new/scf.in") == PwInput(user.namelists | {"electrons": electrons}, user.cards)
+    assert changed.settings() == engine.settings()
+    for tag in ("mixing_bta", "system.mixing_bta"):
+        with pytest.raises(ConfigError, match=rf"{tag}: pw.x knows no such key; did you mean 'mixing_beta'"):
+            engine.with_tags({tag: "0.3"}, tmp_path / "new")
+
+
+@pytest.mark.needs("pw.x")
+def test_another_start_ends_at_the_same_energy(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, USER_INPUT.replace("&electrons\n", "&electrons\n conv_thr = 1d-9\n"))
+    label = engine.read_label(tmp_path / "a") if not run_pw(engine, make_silicon(), tmp_path / "a") else None
+    check_other_start(engine, make_silicon(), tmp_path / "other", label, 1e-4)
+    electrons = read_pw_input(tmp_path / "other/pw.in").namelists["electrons"]
+    assert (electrons["startingwfc"], electrons["mixing_beta"]) == ("'random'", "0.35")

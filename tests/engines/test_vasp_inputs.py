@@ -16,7 +16,6 @@ from al_driver.engines.vasp import Vasp
 from al_driver.engines.vasp.incar import electronic, parse_incar, read_incar
 from al_driver.engines.vasp.poscar import read_sent
 from al_driver.errors import ConfigError
-from al_driver.files import hash_json
 from al_driver.schema.base import identity
 from al_driver.workflow.report import render_files
 
@@ -45,7 +44,7 @@ def test_an_incar_is_read_as_vasp_reads_it() -> None:
     text = "encut=400;ISMEAR = 0 ! x = 3\n# NSW = 5\nMAGMOM = 2*1 \\\n 3*0\nSYSTEM = a b\nEDIFF = 1d-6\nno tag here\n"
     tags = parse_incar(text, Path("INCAR"))
     assert tags == {"ENCUT": "400", "ISMEAR": "0", "MAGMOM": "2*1   3*0", "SYSTEM": "a b", "EDIFF": "1d-6"}
-    assert electronic(tags) == {"ENCUT": "400", "ISMEAR": "0", "MAGMOM": "2*1 3*0", "EDIFF": "1e-06"}
+    assert electronic(tags) == {"ENCUT": "400", "ISMEAR": "0", "MAGMOM": "2*1 3*0"}
     with pytest.raises(ConfigError, match=r"INCAR: ENCUT stands twice, as '400' and as '500'; keep one"):
         parse_incar("ENCUT = 400\nENCUT = 500\n", Path("INCAR"))
     with pytest.raises(ConfigError, match="holds no tag"):
@@ -220,4 +219,32 @@ def test_settings_are_what_decides_the_numbers(tmp_path: Path) -> None:
     assert cutoff.settings()["incar"]["ENCUT"] == "500" and different == {"incar"}
     write_potcar(tmp_path / "POTCAR.Si", "Si", title="PAW_PBE Si_GW 01Jan2002")
     assert cutoff.settings()["potcar"]["Si"]["titel"] == "PAW_PBE Si_GW 01Jan2002"
-    assert hash_json(cutoff.settings()) == cutoff.identity() and identity(cutoff)
+    assert identity(cutoff)
+
+
+def test_the_threshold_is_of_the_identity_and_not_of_the_reference(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Si"])
+    before, settings = engine.identity(), engine.settings()
+    (tmp_path / "INCAR.user").write_text(INCAR.replace("EDIFF = 1E-8", "EDIFF = 1D-06") + "AMIX = 0.1\n! a word\n")
+    assert engine.accuracy() == {"EDIFF": 1e-6}
+    assert engine.settings() == settings and engine.identity() != before
+
+
+def test_another_start_has_other_wave_functions_and_mixing(tmp_path: Path, oxide: Atoms) -> None:
+    engine = make_engine(tmp_path, ["Fe", "O"], INCAR + "AMIX = 0.1\nINIWAV = 0\n")
+    for name, write_one in (("a", engine.write_inputs), ("b", engine.write_other_start)):
+        (tmp_path / name).mkdir()
+        write_one(oxide, tmp_path / name)
+    usual, other = (read_incar(tmp_path / name / "INCAR") for name in "ab")
+    assert usual | {"INIWAV": "1", "AMIX": "0.05"} == other
+
+
+def test_tags_change_in_a_copy(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Si"])
+    (tmp_path / "new").mkdir()
+    changed = engine.with_tags({"nelm": "400", "ALGO": "All"}, tmp_path / "new")
+    tags = read_incar(tmp_path / "new/INCAR")
+    assert tags == read_incar(tmp_path / "INCAR.user") | {"NELM": "400", "ALGO": "All"}
+    assert changed.settings() == engine.settings()
+    with pytest.raises(ConfigError, match=r"NELMN: VASP has no such tag; did you mean 'NELM"):
+        engine.with_tags({"NELMN": "400"}, tmp_path / "new")

@@ -37,6 +37,7 @@ NUMBERS = {
     "SIGMA": float, "ISPIN": int, "ISYM": int, "POTIM": float, "TEBEG": float, "TEEND": float, "SMASS": float,
     "MDALGO": int, "NELECT": float, "KSPACING": float, "LORBIT": int, "LMAXMIX": int, "IVDW": int, "NCORE": int,
     "ISTART": int, "ICHARG": int, "LDAUTYPE": int, "NBLOCK": int, "NELMIN": int, "KPAR": int, "NPAR": int,
+    "INIWAV": int, "AMIX": float, "BMIX": float,
 }  # fmt: skip
 TRUTHS = {"LWAVE", "LCHARG", "LASPH", "LDAU", "ADDGRID", "ML_LMLFF", "KGAMMA", "LREAL", "LSORBIT", "LNONCOLLINEAR"}
 WORDS = {"SYSTEM", "PREC", "ALGO", "GGA", "METAGGA", "MAGMOM", "LDAUL", "LDAUU", "LDAUJ"}

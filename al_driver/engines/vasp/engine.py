@@ -4,9 +4,9 @@ The user's INCAR is the base; only what belongs to one structure, to where files
 asked for is set by the driver. VASP is always periodic.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from ase import Atoms
 from pydantic import Field, model_validator
@@ -15,9 +15,19 @@ from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.vasp import grid as kgrid
-from al_driver.engines.vasp.incar import Tags, electronic, format_incar, is_true, number, read_incar
+from al_driver.engines.vasp import motion
+from al_driver.engines.vasp.incar import (
+    EDIFF,
+    Tags,
+    electronic,
+    format_incar,
+    is_true,
+    known_tags,
+    number,
+    read_incar,
+    write_changed,
+)
 from al_driver.engines.vasp.lint import functionals, lint, lint_ldau, lint_potentials
-from al_driver.engines.vasp.motion import LABEL, MOMENTS, WORDS, dynamics_tags, relaxation_tags, without_motion
 from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
 from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_potential
 from al_driver.engines.vasp.result import is_done, read_relaxed, read_single, read_trajectory
@@ -97,7 +107,13 @@ class Vasp(Engine):
         ConfigError
             If the frame has an element without a potential or no cell, or a potential is of another element.
         """
-        self._write(atoms, directory, "label", dict(LABEL))
+        self._write(atoms, directory, "label", dict(motion.LABEL))
+
+    def other_start(self) -> str:
+        return "INIWAV = 0 (1 where yours is 0), half of AMIX"
+
+    def write_other_start(self, atoms: Atoms, directory: Path) -> None:
+        self._write(atoms, directory, "label", motion.other_start_tags(read_incar(self._incar("label"))))
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         """Write the input of a relaxation.
@@ -108,7 +124,7 @@ class Vasp(Engine):
             As `write_inputs`; or if a cell is to be relaxed that is not periodic in three directions.
         """
         check_relaxable(atoms, relaxation)
-        self._write(atoms, directory, "relax", relaxation_tags(read_incar(self._incar("relax")), relaxation))
+        self._write(atoms, directory, "relax", motion.relaxation_tags(read_incar(self._incar("relax")), relaxation))
 
     def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
         """Write the input of molecular dynamics.
@@ -119,7 +135,7 @@ class Vasp(Engine):
             As `write_inputs`; or if there is one atom only.
         """
         velocities = draw_velocities(atoms, dynamics) / 1000  # Å/fs
-        self._write(atoms, directory, "aimd", dynamics_tags(atoms, dynamics), velocities)
+        self._write(atoms, directory, "aimd", motion.dynamics_tags(atoms, dynamics), velocities)
 
     def is_complete(self, directory: Path) -> bool:
         return is_done(directory)
@@ -157,7 +173,7 @@ class Vasp(Engine):
                 yield from (Problem(f"{self.kpoints}: {each.message}", "kpoints") for each in error.problems)
 
     def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:
-        lines = [*WORDS[calculation]]
+        lines = [*motion.WORDS[calculation]]
         lines.append("INCAR: ISTART = 0, ICHARG = 2, LWAVE and LCHARG = .FALSE.; your other tags of motion removed")
         own = {"ISPIN and MAGMOM": self.magmoms, "LDAU, LDAUL, LDAUU and LDAUJ": self.ldau}
         lines += [f"INCAR: {tags}, of each structure's atoms" for tags, values in own.items() if values]
@@ -166,6 +182,15 @@ class Vasp(Engine):
         lines.append("INCAR: LORBIT = 11 with spin, unless yours prints moments")
         lines.append("POSCAR: atoms grouped by element; POTCAR: joined in that order, a link that goes after the run")
         return tuple(lines)
+
+    def tags(self) -> frozenset[str]:
+        return known_tags()
+
+    def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
+        return self.model_copy(update={"incar": write_changed(self._incar("label"), tags, directory)})
+
+    def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:
+        return {"EDIFF": number(read_incar(self._incar(calculation)), "EDIFF", EDIFF)}
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         return {
@@ -264,7 +289,7 @@ class Vasp(Engine):
         comment = kgrid.describe_grid(grid, source)
         kgrid.write_kpoints(grid, comment, directory, kspacing=self.kspacing, file=self.kpoints)
         write_poscar(atoms, layout, directory, velocities)
-        text = format_incar(without_motion(user), own, (comment,))
+        text = format_incar(motion.without_motion(user), own, (comment,))
         (directory / "INCAR").write_text(text, encoding="utf-8")
         link_joined([self.potcar[symbol] for symbol in symbols], directory)
 
@@ -272,4 +297,4 @@ class Vasp(Engine):
         """Return the tags that belong to a structure's atoms."""
         tags = magnetic_tags(user, atoms, layout, self.magmoms)
         tags |= hubbard_tags(user, layout, self.ldau) | charge_tags(self.charge, layout, potentials)
-        return tags | (MOMENTS if has_spin(user, tags) and number(user, "LORBIT", 0) < 10 else {})
+        return tags | (motion.MOMENTS if has_spin(user, tags) and number(user, "LORBIT", 0) < 10 else {})

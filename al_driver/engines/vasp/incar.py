@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
+from al_driver.schema.suggest import nearest
 
 Tags = dict[str, str]
 """Tags in upper case with their values as written."""
@@ -27,13 +28,17 @@ IONIC = words(
 """How atoms move."""
 _OF_A_RUN = words(
     "SYSTEM ISTART ICHARG INIWAV NWRITE LWAVE LCHARG LVTOT LVHAR LELF LAECHG LORBIT LPARD RWIGS NEDOS EMIN EMAX "
-    "LOPTICS NPAR NCORE KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC NCORE_IN_IMAGE1 LH5 KPOINT_BSE MAXMEM "
+    "LOPTICS NPAR NCORE KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC NCORE_IN_IMAGE1 LH5 KPOINT_BSE MAXMEM EDIFF "
     "ALGO IALGO NELM NELMIN NELMDL LDIAG TIME WEIMIN EBREAK DEPER IMIX AMIX BMIX AMIX_MAG BMIX_MAG AMIN MIXPRE MAXMIX "
     "INIMIX WC LSUBROT ISYM SYMPREC LMAXMIX LDAUPRINT"
 )
 """How a calculation is run, how it converges, and what it writes: two that differ in these give the same numbers."""
+_MORE_TAGS = words("IVDW KSPACING KGAMMA LASPH METAGGA MDALGO NCORE KPAR LMAXMIX PRECFOCK SYSTEM")
+"""That ASE does not list."""
+EDIFF = 1e-4
+"""VASP's own threshold of the energy, eV."""
 _DEFAULTS = {
-    "ISPIN": "1", "PREC": "NORMAL", "LREAL": "F", "ISMEAR": "1", "SIGMA": "0.2", "EDIFF": "0.0001", "ADDGRID": "F",
+    "ISPIN": "1", "PREC": "NORMAL", "LREAL": "F", "ISMEAR": "1", "SIGMA": "0.2", "ADDGRID": "F",
     "LASPH": "F", "LHFCALC": "F", "LSORBIT": "F", "LNONCOLLINEAR": "F", "LDAU": "F", "IVDW": "0", "KGAMMA": "T",
 }  # fmt: skip
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(\"[^\"]*\"|[^;]*)", re.DOTALL)
@@ -103,6 +108,31 @@ def electronic(tags: Mapping[str, str]) -> dict[str, str]:
     found["PREC"] = {"A": "ACCURATE", "N": "NORMAL", "L": "LOW"}.get(found.get("PREC", ""), found.get("PREC", "NORMAL"))
     defaults = {name: canonical(value) for name, value in _DEFAULTS.items()}
     return {name: value for name, value in sorted(found.items()) if defaults.get(name) != value}
+
+
+def known_tags() -> frozenset[str]:
+    """Return every tag that VASP is known to have."""
+    from ase.calculators.vasp import create_input  # imports matplotlib, which other runs need not pay for
+
+    lists = (name for name in dir(create_input) if name.endswith("_keys"))
+    return frozenset(word.upper() for name in lists for word in getattr(create_input, name)) | IONIC | _MORE_TAGS
+
+
+def write_changed(user: Path, tags: Mapping[str, str], directory: Path) -> Path:
+    """Write a copy of an INCAR into a folder, with other values of some tags; return its path.
+
+    Raises
+    ------
+    ConfigError
+        If VASP has no such tag.
+    """
+    known = known_tags()
+    for name in tags:
+        if name.upper() not in known:
+            raise ConfigError(Problem(f"VASP has no such tag{nearest(name.upper(), known)}", name))
+    path = directory / "INCAR"
+    path.write_text(format_incar(read_incar(user), {name.upper(): tags[name] for name in tags}), encoding="utf-8")
+    return path
 
 
 def _canonical_word(word: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from al_driver.engines.base import Calculation
-from al_driver.engines.vasp.incar import IONIC, Tags, canonical, is_true, number, words
+from al_driver.engines.vasp.incar import EDIFF, Tags, canonical, is_true, known_tags, number, words
 from al_driver.engines.vasp.potentials import Potential
 from al_driver.engines.vasp.sites import Hubbard
 from al_driver.schema.suggest import nearest
@@ -20,7 +20,6 @@ _MAX_EDIFF, _MIN_NELM = 1e-5, 100
 _OF_ONE_CELL = ("NBANDS", "NGX", "NGY", "NGZ", "NGXF", "NGYF", "NGZF", "NUPDOWN", "EFIELD", "DIPOL", "ROPT", "FERWE")
 _OF_ATOMS = {"NELECT": "charge", "MAGMOM": "magmoms", "LDAUL": "ldau", "LDAUU": "ldau", "LDAUJ": "ldau"}
 _D_AND_F = {2: 4, 3: 6}  # LMAXMIX for U on such electrons
-_MORE_TAGS = words("IVDW KSPACING KGAMMA LASPH METAGGA MDALGO NCORE KPAR LMAXMIX PRECFOCK SYSTEM")
 
 
 def lint(tags: Tags, calculation: Calculation, type_map: Sequence[str]) -> Iterator[Finding]:
@@ -36,7 +35,7 @@ def lint(tags: Tags, calculation: Calculation, type_map: Sequence[str]) -> Itera
     if number(tags, "ISMEAR", 1) == -5 and type_map and not _NOT_METALS.intersection(type_map):
         metals = " ".join(type_map)
         yield f"ISMEAR = -5 gives wrong forces in a metal ({metals}); use ISMEAR = 1 and a small SIGMA", "error"
-    known = _known_tags()
+    known = known_tags()
     for name in tags:
         if name not in known and not name.startswith("ML_"):
             yield (
@@ -74,7 +73,7 @@ def lint_ldau(tags: Tags, ldau: Mapping[str, Hubbard]) -> Iterator[Finding]:
 def _check_accuracy(tags: Tags) -> Iterator[Finding]:
     if not number(tags, "ENCUT", float("nan")) > 0:
         yield "ENCUT (eV) is missing; without it each set of elements has a cutoff of its own", "error"
-    ediff, nelm, isym = number(tags, "EDIFF", 1e-4), number(tags, "NELM", 60), number(tags, "ISYM", 2)
+    ediff, nelm, isym = number(tags, "EDIFF", EDIFF), number(tags, "NELM", 60), number(tags, "ISYM", 2)
     if not ediff <= _MAX_EDIFF:
         yield f"EDIFF = {ediff:g}{_default(tags, 'EDIFF')}: forces are noisy above {_MAX_EDIFF:g}", "warning"
     if not nelm >= _MIN_NELM:
@@ -104,10 +103,3 @@ def _check_kind(tags: Tags, calculation: Calculation) -> Iterator[Finding]:
 
 def _default(tags: Tags, name: str) -> str:
     return "" if name in tags else " (VASP's default)"
-
-
-def _known_tags() -> frozenset[str]:
-    from ase.calculators.vasp import create_input  # imports matplotlib, which other runs need not pay for
-
-    lists = (name for name in dir(create_input) if name.endswith("_keys"))
-    return frozenset(word.upper() for name in lists for word in getattr(create_input, name)) | IONIC | _MORE_TAGS

@@ -14,6 +14,7 @@ from al_driver.engines.vasp.incar import IONIC, Tags, number
 
 _ALWAYS = {"ISTART": "0", "ICHARG": "2", "LWAVE": ".FALSE.", "LCHARG": ".FALSE."}
 LABEL = {"NSW": "0", "IBRION": "-1", "ISIF": "2"} | _ALWAYS
+_AMIX = 0.4  # VASP's own
 MOMENTS = {"LORBIT": "11"}
 """With spin: VASP prints the moments of atoms only then."""
 WORDS: dict[Calculation, tuple[str, ...]] = {
@@ -34,6 +35,14 @@ WORDS: dict[Calculation, tuple[str, ...]] = {
 def without_motion(user: Tags) -> Tags:
     """Return the user's tags but for those of motion, and of force fields that VASP learns."""
     return {name: value for name, value in user.items() if name not in IONIC and not name.startswith("ML_")}
+
+
+def other_start_tags(user: Tags) -> Tags:
+    """Return the tags of a label whose SCF begins from other wave functions, and mixes half as much of each density."""
+    return LABEL | {
+        "INIWAV": "1" if number(user, "INIWAV", 1) == 0 else "0",
+        "AMIX": f"{number(user, 'AMIX', _AMIX) / 2:.6g}",
+    }
 
 
 def relaxation_tags(user: Tags, relaxation: Relaxation) -> Tags:

@@ -23,6 +23,7 @@ _EVENT = re.compile(
     r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)|(?P<exx>EXX)"
     r"|estimated scf accuracy\s+<\s+(?P<accuracy>\S+)|!+ +total energy\s*=\s*(?P<energy>\S+) Ry"
     r"|(?P<forces>Forces acting on atoms)|total\s+stress\s+\((?P<stress>Ry/bohr)|convergence NOT (?P<unconverged>.*)"
+    r"|(?P<magnetic>Magnetic moment per site)|atom:? +\d+ +(?:\(R=[^)]*\) +)?charge[:=] *\S+ +magn[:=] *(?P<moment>\S+)"
     r"|CELL_PARAMETERS(?P<cell>.*)|ATOMIC_POSITIONS(?P<positions>.*)|(?P<relaxed>End of BFGS Geometry Optimization))"
 )
 """What a line begins with."""
@@ -63,6 +64,8 @@ class PwStep:
     """The line with ``!``, eV; with smearing the free energy, which the forces derive from."""
     forces: Array | None = None
     """Shape (n_atoms, 3), eV/Å."""
+    moments: list[float] = field(default_factory=list)
+    """Of each atom in the end, integrated over a sphere of pw.x's choice, μ_B; empty where none were printed."""
     pressure: Array | None = None
     """−stress, shape (3, 3), eV/Å³, positive under compression."""
     is_relaxed: bool = False
@@ -114,6 +117,10 @@ def _take(step: PwStep, kind: str, text: str, stream: Iterator[str]) -> None:
         step.has_begun = True
     elif kind == "accuracy":
         step.accuracies.append(text)
+    elif kind == "magnetic":
+        step.moments = []
+    elif kind == "moment":
+        step.moments.append(to_float(text))
     elif kind == "energy":
         step.energy = RYDBERG_TO_EV * to_float(text)
     elif kind == "forces":

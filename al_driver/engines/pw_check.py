@@ -6,12 +6,16 @@ from typing import Literal
 
 from ase.io.espresso_namelist.keys import pw_keys
 
-from al_driver.engines.pw_input import INDEXED, NAMELISTS, NOT_BY_TYPE, Card, PwInput, type_of
+from al_driver.engines.pw_input import INDEXED, NAMELISTS, NOT_BY_TYPE, Card, PwInput
+from al_driver.engines.pw_sites import has_spin, site_of, type_of
+from al_driver.engines.sites import element_of
 from al_driver.engines.upf import check_upf
 from al_driver.errors import Problem
 from al_driver.schema.suggest import nearest
 
-_USED_CARDS = frozenset({"ATOMIC_SPECIES", "ATOMIC_POSITIONS", "CELL_PARAMETERS", "K_POINTS", "ATOMIC_VELOCITIES"})
+_USED_CARDS = frozenset(
+    {"ATOMIC_SPECIES", "ATOMIC_POSITIONS", "CELL_PARAMETERS", "K_POINTS", "ATOMIC_VELOCITIES", "HUBBARD"}
+)
 _PATH_LENGTH = 80  # of a potential's name in pw.x
 
 Finding = tuple[str, Literal["error", "warning"]]
@@ -56,16 +60,51 @@ def check_namelists(user: PwInput) -> Iterator[Finding]:
         if match and match[1] == "hubbard_v":
             yield f"{key} is numbered by the atoms of one structure", "error"
         elif match and match[1] not in NOT_BY_TYPE and not type_of(match[2], types):
-            yield f"{key}: no line of ATOMIC_SPECIES says which element that is; name it there by its symbol", "error"
+            yield f"{key}: no line of ATOMIC_SPECIES says which element that is; call it there Fe, or Fe1", "error"
+    if (
+        has_spin(user)
+        and "tot_magnetization" not in system
+        and (user.value("system", "occupations") or "fixed") == "fixed"
+    ):
+        yield "nspin = 2 with fixed occupations needs tot_magnetization; use occupations = 'smearing'", "error"
+    if "nspin" in system and system["nspin"].strip() not in {"1", "2", "4"}:
+        yield f"nspin = {system['nspin']} is not 1, 2 or 4", "error"
+
+
+def check_given_twice(
+    user: PwInput, magmoms: Mapping[str, float], hubbard_u: Mapping[str, float], charge: float | None
+) -> Iterator[Finding]:
+    """Yield what both the input and a key of ours say, and spin that the input forbids."""
+    system = user.namelists.get("system", {})
+    pairs = (("starting_magnetization(", magmoms, "magmoms"), ("hubbard_u(", hubbard_u, "hubbard_u"))
+    for beginning, given, key in pairs:
+        own = next((each for each in system if each.startswith(beginning)), None)
+        if own and given:
+            yield f"{own} and `{key}` both speak of the atoms; take one of them out", "error"
+    if hubbard_u and "HUBBARD" in user.cards:
+        yield "card HUBBARD and `hubbard_u` both give U; take one of them out", "error"
+    if charge is not None and "tot_charge" in system:
+        yield f"tot_charge = {system['tot_charge']} and `charge` both give the charge; take one of them out", "error"
+    if magmoms and "nspin" in system and not has_spin(user):
+        yield f"nspin = {system['nspin']}, but `magmoms` are given; take one of them out", "error"
 
 
 def check_cards(user: PwInput, pseudopotentials: Mapping[str, Path]) -> Iterator[Finding]:
     """Yield cards that cannot serve every structure, and potentials other than those that will be used."""
     for name in sorted(user.cards.keys() - _USED_CARDS):
         yield f"card {name} belongs to one structure; take it out", "error"
+    for line in user.cards.get("HUBBARD", Card("", ())).lines:
+        words = line.split()
+        if len(words) != 3 or words[0].upper() == "V":
+            yield (
+                f"HUBBARD: {line!r} speaks of the atoms of one structure; only lines such as U Fe-3d 4.0 serve all",
+                "error",
+            )
+        elif not site_of(words[1].partition("-")[0]):
+            yield f"HUBBARD: {words[1]!r} names no element; write Fe-3d, or Fe1-3d for atoms with the tag 1", "error"
     rows = (line.split() for line in user.cards.get("ATOMIC_SPECIES", Card("", ())).lines)
     for symbol, _, file in (row[:3] for row in rows if len(row) >= 3):
-        used = pseudopotentials.get(symbol)
+        used = pseudopotentials.get(element_of(symbol))
         if used is not None and used.name != Path(file.strip("'\"")).name:
             yield f"ATOMIC_SPECIES names {file} for {symbol}; {used} of `pseudopotentials` is used", "warning"
 

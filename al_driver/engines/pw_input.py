@@ -5,11 +5,8 @@ Quantum ESPRESSO documentation.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from ase.data import atomic_numbers
 
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest_file
@@ -106,30 +103,6 @@ def format_pw_input(content: PwInput) -> str:
     for name, card in content.cards.items():
         text += f"{name} {card.option}".rstrip() + "\n" + "".join(f"{line}\n" for line in card.lines)
     return text
-
-
-def type_of(indices: str, types: Sequence[str]) -> str | None:
-    """Return the element that the last index of a key stands for."""
-    last = indices.split(",")[-1]
-    if not last.isdecimal() or not 1 <= int(last) <= len(types):
-        return None
-    name = types[int(last) - 1]
-    return name if name in atomic_numbers else None
-
-
-def renumber_types(system: dict[str, str], types: Sequence[str], species: Sequence[str]) -> dict[str, str]:
-    """Number keys by type as the frame's elements are; what is of an element that the frame lacks is left out."""
-    renumbered = {}
-    for key, value in system.items():
-        match = INDEXED.fullmatch(key)
-        if match is None or match[1] in NOT_BY_TYPE:
-            renumbered[key] = value
-            continue
-        element = type_of(match[2], types)
-        if element in species:
-            others = match[2].split(",")[:-1]
-            renumbered[f"{match[1]}({','.join([*others, str(species.index(element) + 1)])})"] = value
-    return renumbered
 
 
 def quote(text: str) -> str:

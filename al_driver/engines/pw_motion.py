@@ -13,12 +13,13 @@ atoms break it; a frame without symmetry, as those of dynamics are, is labelled 
 eV, eV/Å, Å, ps here; Rydberg atomic units in the input, a velocity in bohr per 4.8378e-17 s. Source: INPUT_PW.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
 
+from al_driver.data.frames import Array
 from al_driver.engines.base import Calculation, Dynamics, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.pw_input import PwInput
@@ -52,13 +53,14 @@ WORDS: Mapping[Calculation, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Motion:
-    """What makes a relaxation or dynamics of an SCF: keys set over the user's, keys taken away, and cards."""
+    """What makes a relaxation or dynamics of an SCF: keys set over the user's, keys taken away, and velocities."""
 
     keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By namelist. The user's own &IONS and &CELL are kept where these are named."""
     removed: frozenset[str] = frozenset()
     """Keys of the user's &IONS."""
-    cards: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    velocities: Array | None = None
+    """Of the atoms at first, in Rydberg atomic units, shape (n_atoms, 3)."""
 
 
 def make_relaxation(user: PwInput, atoms: Atoms, relaxation: Relaxation) -> Motion:
@@ -107,13 +109,9 @@ def make_dynamics(atoms: Atoms, dynamics: Dynamics) -> Motion:
         "nstep": str(dynamics.n_steps + 1),
         "dt": f"{dynamics.timestep / RYDBERG_TIME_PS:.17g}",
     }
-    rows = draw_velocities(atoms, dynamics) * RYDBERG_TIME_PS / BOHR_TO_ANGSTROM
-    lines = [
-        f"{symbol} {' '.join(f'{number:.17g}' for number in row)}"
-        for symbol, row in zip(atoms.get_chemical_symbols(), rows, strict=True)
-    ]
+    velocities = draw_velocities(atoms, dynamics) * RYDBERG_TIME_PS / BOHR_TO_ANGSTROM
     keys = {"control": control, "system": {"nosym": ".true."}, "ions": ions}
-    return Motion(keys, cards={"ATOMIC_VELOCITIES a.u.": lines})
+    return Motion(keys, velocities=velocities)
 
 
 def _tighter(user: PwInput, namelist: str, key: str, limit: float) -> str:

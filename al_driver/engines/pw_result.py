@@ -16,6 +16,7 @@ from al_driver.data.pw_steps import PwStep
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.motion import what_is_missing
 from al_driver.engines.pw_input import parse_pw_input
+from al_driver.engines.sites import element_of
 from al_driver.errors import EngineError
 
 
@@ -91,7 +92,8 @@ def _make_label(atoms: Atoms, step: PwStep, where: Path) -> Label:
     virial = step.pressure * atoms.get_volume() if step.pressure is not None and atoms.pbc.all() else None
     if not all(np.isfinite(numbers).all() for numbers in (energy, forces, 0.0 if virial is None else virial)):
         raise EngineError("not_finite", where, "energy, a force or the virial is not a finite number")
-    return Label(atoms, energy, forces, virial, {"program": "pw.x", "version": step.version})
+    moments = {"magmoms": step.moments} if len(step.moments) == len(atoms) else {}
+    return Label(atoms, energy, forces, virial, {"program": "pw.x", "version": step.version, **moments})
 
 
 def _check_start(sent: Atoms, step: PwStep, where: Path) -> None:
@@ -111,4 +113,4 @@ def _read_frame(path: Path) -> Atoms:
     atoms = [line.split() for line in cards["ATOMIC_POSITIONS"].lines]
     cell = [[float(word) for word in line.split()] for line in cards["CELL_PARAMETERS"].lines]
     positions = [[float(word) for word in row[1:4]] for row in atoms]
-    return Atoms([row[0] for row in atoms], positions=positions, cell=cell, pbc=periodic)
+    return Atoms([element_of(row[0]) for row in atoms], positions=positions, cell=cell, pbc=periodic)

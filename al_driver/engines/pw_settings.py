@@ -10,7 +10,8 @@ from typing import Any
 
 from ase.io.espresso_namelist.keys import pw_keys
 
-from al_driver.engines.pw_input import INDEXED, NOT_BY_TYPE, Namelists, PwInput, type_of
+from al_driver.engines.pw_input import INDEXED, NOT_BY_TYPE, Namelists, PwInput
+from al_driver.engines.pw_sites import type_of
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest
 
@@ -40,6 +41,9 @@ def describe_settings(user: PwInput, *, is_relaxation: bool = False) -> dict[str
     card = user.cards.get("K_POINTS")
     if card is not None:
         found["K_POINTS"] = [card.option, *(card.lines[0].split() if card.lines and card.option != "gamma" else ())]
+    if "HUBBARD" in user.cards:
+        card = user.cards["HUBBARD"]
+        found["HUBBARD"] = [card.option, *sorted(" ".join(line.split()) for line in card.lines)]
     return {name: value for name, value in found.items() if value}
 
 

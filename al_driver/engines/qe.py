@@ -17,18 +17,22 @@ from al_driver.data.frames import Label
 from al_driver.data.pw_output import is_done
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.kpoints import kpoint_grid
-from al_driver.engines.pw_check import check_cards, check_k_points, check_namelists, check_pseudopotential
+from al_driver.engines.pw_check import (
+    check_cards,
+    check_given_twice,
+    check_k_points,
+    check_namelists,
+    check_pseudopotential,
+)
 from al_driver.engines.pw_input import (
-    NAMELISTS,
-    Namelists,
     PwInput,
     format_namelists,
     format_pw_input,
     quote,
     read_pw_input,
-    renumber_types,
 )
-from al_driver.engines.pw_motion import WORDS, Motion, make_dynamics, make_relaxation
+from al_driver.engines.pw_motion import Motion, make_dynamics, make_relaxation
+from al_driver.engines.pw_namelists import PREFIX, describe_input, make_namelists
 from al_driver.engines.pw_result import read_relaxed, read_scf, read_trajectory
 from al_driver.engines.pw_settings import (
     OF_ONE_CELL,
@@ -38,25 +42,26 @@ from al_driver.engines.pw_settings import (
     start_elsewhere,
     tag_names,
 )
+from al_driver.engines.pw_sites import (
+    Species,
+    first_moments,
+    has_spin,
+    hubbard_card,
+    hubbard_keys,
+    make_species,
+    moment_keys,
+    named_sites,
+    number_keys,
+)
+from al_driver.engines.sites import Site, check_sites, check_tags
+from al_driver.engines.upf import read_upf_valence
 from al_driver.errors import ConfigError, EngineError, Problem
-from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, identity
+from al_driver.schema.base import Float, NonNegativeFloat, PositiveFloat, PositiveInt, UserPath, identity
 from al_driver.schema.elements import Element
 from al_driver.schema.suggest import nearest
 from al_driver.units import Unit
 
 _INPUT = "pw.in"
-_PREFIX = "scratch"
-_CONTROL = {
-    "calculation": "'scf'",
-    "restart_mode": "'from_scratch'",
-    "tprnfor": ".true.",
-    "outdir": "'./'",
-    "wfcdir": "'./'",
-    "prefix": quote(_PREFIX),
-    "disk_io": "'none'",
-}
-_ELECTRONS = {"scf_must_converge": ".true."}  # without it pw.x calls an unconverged SCF converged
-_OF_MOTION = frozenset({"ions", "cell"})  # namelists that an SCF does not read
 
 
 class QuantumEspresso(Engine):
@@ -72,11 +77,19 @@ class QuantumEspresso(Engine):
     """Largest distance of neighbouring k-points, 2π included. This, ``kpoints``, or K_POINTS in the input."""
     kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     """The same Monkhorst-Pack grid, without a shift, for every structure."""
+    magmoms: dict[Site, Float] = Field(default={})
+    """First magnetic moment of an element's atoms, μ_B; ``Fe1`` are atoms with the tag 1. A moment that a structure
+    file gives an atom comes first."""
+    hubbard_u: dict[Site, NonNegativeFloat] = Field(default={})
+    """Hubbard U of an element's atoms, eV; ``Fe1`` are atoms with the tag 1. For pw.x before 7.1; later ones read a
+    card HUBBARD, of your input."""
+    charge: Annotated[Float, Unit("e")] | None = None
+    """Charge of each cell."""
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "pw.x"
     output_name: ClassVar[str] = "pw.out"
-    scratch: ClassVar[tuple[str, ...]] = (f"{_PREFIX}.*",)
+    scratch: ClassVar[tuple[str, ...]] = (f"{PREFIX}.*",)
 
     @model_validator(mode="after")
     def _check_one_grid(self) -> "QuantumEspresso":
@@ -142,6 +155,8 @@ class QuantumEspresso(Engine):
                 yield self._no_pseudopotential(symbol)
         for symbol, path in self.pseudopotentials.items():
             yield from check_pseudopotential(symbol, path, self._pseudo_dir())
+        yield from check_sites(self.magmoms, "magmoms", type_map)
+        yield from check_sites(self.hubbard_u, "hubbard_u", type_map)
         try:
             user = read_pw_input(self.input)
         except ConfigError as error:
@@ -152,6 +167,7 @@ class QuantumEspresso(Engine):
             *check_k_points(user, grid),
             *check_namelists(user),
             *check_cards(user, self.pseudopotentials),
+            *check_given_twice(user, self.magmoms, self.hubbard_u, self.charge),
         ):
             yield Problem(f"{self.input}: {message}", key="input", severity=severity)
 
@@ -160,24 +176,16 @@ class QuantumEspresso(Engine):
             user = read_pw_input(self.input)
         except (ConfigError, OSError):
             user = PwInput({}, {})
-        is_label = calculation == "label"
-        fixed = {("control", key): value for key, value in _CONTROL.items() if is_label or key != "calculation"}
-        fixed |= {("electrons", key): value for key, value in _ELECTRONS.items()} | {("system", "ibrav"): "0"}
-        lines = [
-            f"{namelist.upper()}: {key} = {value}{_instead(user.namelists.get(namelist, {}).get(key), value)}"
-            for (namelist, key), value in fixed.items()
-        ]
-        lines.append("CONTROL: tstress = .true. for cells periodic in three directions; pseudo_dir")
-        removed = sorted(key for key in user.namelists.get("system", {}) if OF_ONE_CELL.fullmatch(key))
-        per_cell = f"; {', '.join(removed)} removed" if removed else ""
-        lines.append(f"SYSTEM: nat and ntyp, from each structure{per_cell}")
-        lines += WORDS[calculation]
-        unused = [f"&{name.upper()}" for name in user.namelists if name in _OF_MOTION]
-        if unused and is_label:
-            lines.append(f"{' and '.join(unused)} removed: they are not of an SCF")
-        grid = "" if "K_POINTS" in user.cards else " and K_POINTS"
-        lines.append(f"ATOMIC_SPECIES, CELL_PARAMETERS, ATOMIC_POSITIONS{grid}, from each structure and your keys")
-        return tuple(lines)
+        lines = []
+        if self.magmoms:
+            lines.append(
+                "SYSTEM: nspin = 2, unless yours is noncollinear; starting_magnetization(i), of each structure's atoms"
+            )
+        if self.hubbard_u:
+            lines.append("SYSTEM: lda_plus_u = .true., Hubbard_U(i), of each structure's atoms")
+        if self.charge is not None:
+            lines.append(f"SYSTEM: tot_charge = {self.charge:g}")
+        return describe_input(user, calculation, lines)
 
     def tags(self) -> list[str]:
         return tag_names()
@@ -194,6 +202,9 @@ class QuantumEspresso(Engine):
             "pseudopotentials": identity(self.pseudopotentials),
             "kspacing": self.kspacing,
             "kpoints": identity(self.kpoints),
+            "magmoms": identity(dict(self.magmoms)),
+            "hubbard_u": identity(dict(self.hubbard_u)),
+            "charge": self.charge or 0.0,
         }
 
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
@@ -209,47 +220,52 @@ class QuantumEspresso(Engine):
         return next(folder for folder in paths[0].parents if all(path.is_relative_to(folder) for path in paths))
 
     def _write(self, atoms: Atoms, directory: Path, user: PwInput, motion: Motion) -> None:
-        symbols = atoms.get_chemical_symbols()
-        missing = sorted(set(symbols) - set(self.pseudopotentials))
+        missing = sorted(set(atoms.get_chemical_symbols()) - set(self.pseudopotentials))
         if missing:
             raise ConfigError(self._no_pseudopotential(missing[0]))
         if atoms.cell.rank < 3:
             raise ConfigError("a structure for pw.x has no cell; put a molecule into a box, with vacuum around it.")
-        species = [symbol for symbol in self.pseudopotentials if symbol in symbols]
-        folder = self._pseudo_dir()
+        check_tags(self.magmoms, "magmoms", atoms)
+        check_tags(self.hubbard_u, "hubbard_u", atoms)
+        moments = first_moments(user, atoms, self.magmoms)
+        sites = named_sites(user, self.magmoms, self.hubbard_u)
+        species, kinds = make_species(atoms, list(self.pseudopotentials), sites, moments)
+        names, folder = [species[kind].name for kind in kinds], self._pseudo_dir()
         cards = {
             "ATOMIC_SPECIES": [
-                f"{symbol} {atomic_masses[atomic_numbers[symbol]]:.4f} "
-                + quote(str(self.pseudopotentials[symbol].relative_to(folder)))
-                for symbol in species
+                f"{one.name} {atomic_masses[atomic_numbers[one.symbol]]:.4f} "
+                + quote(str(self.pseudopotentials[one.symbol].relative_to(folder)))
+                for one in species
             ],
             "CELL_PARAMETERS angstrom": [_row(vector) for vector in atoms.cell.array],
-            "ATOMIC_POSITIONS angstrom": [
-                f"{symbol} {_row(position)}" for symbol, position in zip(symbols, atoms.positions, strict=True)
-            ],
-            **motion.cards,
+            "ATOMIC_POSITIONS angstrom": _table(names, atoms.positions),
         }
+        if motion.velocities is not None:
+            cards["ATOMIC_VELOCITIES a.u."] = _table(names, motion.velocities)
+        if card := user.cards.get("HUBBARD"):
+            cards[f"HUBBARD {card.option}"] = hubbard_card(card, species)
         k_points = self._k_points(atoms, user)
-        blocks = [f"{name}\n" + "".join(f"{line}\n" for line in lines) for name, lines in cards.items()]
+        blocks = [f"{name}\n" + "".join(f"{line}\n" for line in lines) for name, lines in cards.items() if lines]
         periodic = " ".join("FT"[int(direction)] for direction in atoms.pbc)
-        text = format_namelists(self._namelists(user, atoms, species, motion)) + "".join(blocks) + k_points
+        system = self._system(user, species) | {"nat": str(len(atoms))}
+        namelists = make_namelists(user, system, motion, pseudo_dir=folder, has_stress=bool(atoms.pbc.all()))
+        text = format_namelists(namelists) + "".join(blocks) + k_points
         (directory / _INPUT).write_text(f"! periodic: {periodic}\n{text}", encoding="utf-8")
 
-    def _namelists(self, user: PwInput, atoms: Atoms, species: Sequence[str], motion: Motion) -> Namelists:
-        kept = [name for name in user.namelists if name not in _OF_MOTION or name in motion.keys]
-        names = {"control", "system", "electrons", *motion.keys, *kept}
-        order = dict.fromkeys([*NAMELISTS, *kept])  # pw.x reads them in this one
-        namelists = {name: dict(user.namelists.get(name, {})) for name in order if name in names}
-        tstress = ".true." if atoms.pbc.all() else ".false."
-        namelists["control"] |= {**_CONTROL, "tstress": tstress, "pseudo_dir": quote(str(self._pseudo_dir()))}
-        system = {key: value for key, value in namelists["system"].items() if not OF_ONE_CELL.fullmatch(key)}
-        structure = {"ibrav": "0", "nat": str(len(atoms)), "ntyp": str(len(species))}
-        namelists["system"] = renumber_types(system, user.types, species) | structure
-        namelists["electrons"] |= _ELECTRONS
-        for name, keys in motion.keys.items():
-            namelists[name] = {key: value for key, value in namelists[name].items() if key not in motion.removed}
-            namelists[name] |= keys
-        return namelists
+    def _system(self, user: PwInput, species: Sequence[Species]) -> dict[str, str]:
+        """Return &SYSTEM: the user's, with what is of the frame's species, and of our keys."""
+        own = user.namelists.get("system", {})
+        system = {key: value for key, value in own.items() if not OF_ONE_CELL.fullmatch(key)}
+        system = number_keys(system, user.types, species)
+        if self.charge is not None:
+            system["tot_charge"] = f"{self.charge:.10g}"
+        if has_spin(user) or any(one.moment is not None for one in species):
+            valences = {one.symbol: read_upf_valence(self.pseudopotentials[one.symbol]) for one in species}
+            system |= moment_keys(user, system, species, valences)
+        for key, value in hubbard_keys(system, species, self.hubbard_u).items():
+            system = {name: old for name, old in system.items() if name != key}
+            system |= {} if value is None else {key: value}
+        return system | {"ibrav": "0", "ntyp": str(len(species))}
 
     def _k_points(self, atoms: Atoms, user: PwInput) -> str:
         card = user.cards.get("K_POINTS")
@@ -263,8 +279,8 @@ class QuantumEspresso(Engine):
         return f"K_POINTS automatic\n{grid[0]} {grid[1]} {grid[2]} 0 0 0\n"
 
 
-def _instead(old: str | None, new: str) -> str:
-    return f", in place of {old}" if old is not None and old.strip("'\"").lower() != new.strip("'\"") else ""
+def _table(names: Sequence[str], rows: "np.ndarray") -> list[str]:
+    return [f"{name} {_row(row)}" for name, row in zip(names, rows, strict=True)]
 
 
 def _row(vector: "np.ndarray") -> str:

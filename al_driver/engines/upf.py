@@ -1,10 +1,10 @@
-"""The element a pseudopotential in UPF is for: a potential under the wrong element gives wrong chemistry silently."""
+"""Headers of pseudopotentials in UPF: the element, since one under the wrong element gives wrong chemistry silently."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from al_driver.errors import Problem
+from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest_file
 
 _ELEMENT = re.compile(
@@ -14,14 +14,38 @@ _ELEMENT = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+_VALENCE = re.compile(
+    r"""<PP_HEADER[^>]*?\bz_valence\s*=\s*["']\s*([-+.\dEeDd]+)\s*["']|^\s*([-+.\dEeDd]+)\s+Z\s+valence\b
+    |<(?:\w+:)?z_valence>\s*([-+.\dEeDd]+)\s*<""",
+    re.VERBOSE | re.MULTILINE,
+)
 _HEAD = 400_000  # the header may follow the input of the program that made the potential
 
 
 def read_upf_element(path: Path) -> str | None:
     """Return the element named in the header of a UPF file, or None where the file is not in UPF."""
+    name = _read(path, _ELEMENT)
+    return name.capitalize() if name else None
+
+
+def read_upf_valence(path: Path) -> float:
+    """Return the number of valence electrons of a potential.
+
+    Raises
+    ------
+    ConfigError
+        If the header says none.
+    """
+    number = _read(path, _VALENCE)
+    if number is None:
+        raise ConfigError(Problem(f"{path} says no number of valence electrons (z_valence)", "pseudopotentials"))
+    return float(number.lower().replace("d", "e"))
+
+
+def _read(path: Path, pattern: re.Pattern[str]) -> str | None:
     with path.open(encoding="utf-8", errors="replace") as stream:
-        found = _ELEMENT.search(stream.read(_HEAD))
-    return next(name for name in found.groups() if name).capitalize() if found else None
+        found = pattern.search(stream.read(_HEAD))
+    return next(text for text in found.groups() if text) if found else None
 
 
 def check_upf(symbol: str, path: Path) -> Iterator[Problem]:

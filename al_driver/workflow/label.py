@@ -9,7 +9,16 @@ from typing import Any
 from ase import Atoms
 
 from al_driver.data.dataset import write_dataset
-from al_driver.data.frames import Label, frame_key, labelled_frame, read_frames, read_label, sort_by_type, write_frames
+from al_driver.data.frames import (
+    Label,
+    carry_sites,
+    frame_key,
+    labelled_frame,
+    read_frames,
+    read_label,
+    sort_by_type,
+    write_frames,
+)
 from al_driver.data.gate import check_label
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
@@ -109,6 +118,7 @@ def _label(
 
 
 def _gated(engine: Engine, frame: Atoms, label: Label, directory: Path) -> Label:
-    """Pass a label of a frame through the gate."""
+    """Pass a label of a frame through the gate, and give its atoms back what they carry: no program prints that."""
     check_label(frame, label, directory, engine.gate)
+    carry_sites(frame, label.atoms)
     return label

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.frames import Label, frame_key, labelled_frame, sort_by_type
+from al_driver.data.frames import Label, carry_sites, frame_key, labelled_frame, sort_by_type
 from al_driver.data.gate import check_label
 from al_driver.data.sources import find_paths, read_structures
 from al_driver.engines.base import Dynamics, Engine, Relaxation
@@ -117,7 +117,7 @@ def _relax(context: Context, params: InitBulkParams, step: Step, structures: Seq
         elif found is None:
             made.structures.append(atoms)
         else:
-            relaxed = found.atoms.copy()
+            relaxed = carry_sites(atoms, found.atoms.copy())
             relaxed.info = atoms.info | {"lineage": f"{atoms.info['lineage']}/relaxed"}
             made.structures.append(relaxed)
             made.add_version(found)
@@ -154,6 +154,7 @@ def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequ
             if isinstance(label, EngineError):
                 made.reject(index, lineage, label)
                 continue
+            carry_sites(atoms, label.atoms)
             frame = labelled_frame(label) if keeps[int(atoms.info["entry"])] else label.atoms.copy()
             frame.info |= atoms.info | {"lineage": lineage, "aimd_step": moment}
             made.structures.append(frame)

@@ -180,6 +180,12 @@ def test_moments_and_u_follow_the_atoms(tmp_path: Path, oxide: Atoms) -> None:
     assert write(engine, large, other)["MAGMOM"] == "2*3 2*-2 4*0"
 
 
+def test_sublattices_that_no_atom_belongs_to_are_refused(tmp_path: Path, oxide: Atoms) -> None:
+    engine = make_engine(tmp_path, ["Fe", "O"], ldau={"Fe8": {"l": 2, "u": 4.0}, "Fe9": {"l": 2, "u": 3.0}})
+    with pytest.raises(ConfigError, match=r"ldau: Fe8 and Fe9 are given, but no Fe atom has such a tag"):
+        engine.write_inputs(oxide, tmp_path)
+
+
 def test_moments_of_a_structure_are_never_dropped_without_a_word(tmp_path: Path, oxide: Atoms) -> None:
     oxide.set_initial_magnetic_moments([4.0, 0, -4.0, 0])
     with pytest.raises(ConfigError, match="a structure gives its atoms moments, but the INCAR has no ISPIN"):

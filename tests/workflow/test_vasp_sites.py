@@ -23,6 +23,7 @@ from vasp_case import COMMAND, INCAR, make_engine, make_keys, run_standin
 TYPE_MAP = ["O", "Fe"]
 MOMENTS = {0: 0.0, 1: 4.0, 2: -4.0}  # by tag
 LDAU = {"Fe1": {"l": 2, "u": 5.0}, "Fe2": {"l": 2, "u": 3.0}}
+LJ = {"engine": "lammps", "pair_style": "lj/cut 4.0", "pair_coeff": ["* * 0.05 1.9"], "elements": TYPE_MAP}
 MD = """\
 units metal
 atom_style atomic
@@ -110,7 +111,9 @@ def test_frames_that_differ_in_moments_alone_are_two(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_al_init_bulk_keeps_moments_with_their_atoms(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["vasp", "lammps"])
+def test_al_init_bulk_keeps_moments_with_their_atoms(engine: str, tmp_path: Path) -> None:
+    """Also with a program that knows nothing of moments: its labels carry those of the frame that was sent."""
     unit = make_oxide()
     write_frames(tmp_path / "start.extxyz", [unit])
     entry = {
@@ -121,8 +124,9 @@ def test_al_init_bulk_keeps_moments_with_their_atoms(tmp_path: Path) -> None:
         "aimd": {"temperature": 200, "n_steps": 2, "every": 2},
     }
     keys = make_keys(tmp_path, ["Fe", "O"], INCAR + "ISPIN = 2\nLMAXMIX = 4\n", ldau=LDAU)
+    keys = keys if engine == "vasp" else LJ
     init = {"seed": 7, "type_map": TYPE_MAP, "label": keys, "structures": [entry], "valid_fraction": 0}
-    roles = {role: {"command": COMMAND} for role in ("label", "relax", "aimd")}
+    roles = {role: {"command": COMMAND} for role in ("label", "relax", "aimd") if engine == "vasp"}
     (tmp_path / "init.json").write_text(json.dumps(init))
     (tmp_path / "resource.json").write_text(json.dumps(merge(RESOURCE, roles)))
     done = call_al(tmp_path, "init_bulk", "init.json", "resource.json")

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities
+from al_driver.engines.sites import Site, check_sites, check_tags
 from al_driver.engines.vasp import grid as kgrid
 from al_driver.engines.vasp import motion
 from al_driver.engines.vasp.incar import (
@@ -33,9 +34,7 @@ from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_join
 from al_driver.engines.vasp.result import is_done, read_relaxed, read_single, read_trajectory
 from al_driver.engines.vasp.sites import (
     Hubbard,
-    Site,
     charge_tags,
-    element_of,
     has_spin,
     hubbard_tags,
     magnetic_tags,
@@ -161,10 +160,8 @@ class Vasp(Engine):
                 yield from error.problems
         for message, severity in functionals(potentials) if potentials else ():
             yield Problem(message, "potcar", severity=severity)
-        for key, sites in (("magmoms", self.magmoms), ("ldau", self.ldau)):
-            for site in sites:
-                if element_of(site) not in type_map:
-                    yield Problem(f"{site} is not of the type_map, {' '.join(type_map)}", key, severity="warning")
+        yield from check_sites(self.magmoms, "magmoms", type_map)
+        yield from check_sites(self.ldau, "ldau", type_map)
         yield from self._check_incars(type_map, potentials)
         if self.kpoints is not None:
             try:
@@ -277,6 +274,8 @@ class Vasp(Engine):
             raise ConfigError(self._no_potential(missing[0]))
         if atoms.cell.rank < 3:
             raise ConfigError("a structure for VASP has no cell; put a molecule into a box, with vacuum around it.")
+        check_tags(self.magmoms, "magmoms", atoms)
+        check_tags(self.ldau, "ldau", atoms)
         user = read_incar(self._incar(calculation))
         layout = make_layout(atoms, list(self.potcar), split_sites(self.ldau))
         symbols = [symbol for (symbol, _), _ in layout.groups]

@@ -45,11 +45,6 @@ def make_layout(atoms: Atoms, elements: Sequence[str], split: Sequence[str] = ()
     return Layout(np.array(ranked), groups)
 
 
-def of_site(values: dict[str, float], symbol: str, tag: int) -> float | None:
-    """Return the value of an atom: of its element with its tag, or of its element."""
-    return values.get(f"{symbol}{tag}", values.get(symbol)) if tag else values.get(symbol)
-
-
 def write_poscar(atoms: Atoms, layout: Layout, directory: Path, velocities: Array | None = None) -> None:
     """Write a POSCAR; ``velocities``, Å/fs, in the order of the atoms."""
     periodic = "".join("FT"[int(direction)] for direction in atoms.pbc)

@@ -4,35 +4,20 @@ A moment stands with the atom (``initial_magmoms`` of the structure file), or co
 are told apart by their ``tags``: ``Fe1`` are iron atoms with the tag 1, ``Fe`` all others.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Annotated, Literal
 
 from ase import Atoms
-from pydantic import AfterValidator
 
+from al_driver.engines.sites import element_of, of_site
 from al_driver.engines.vasp.incar import Tags, is_true, number
-from al_driver.engines.vasp.poscar import Layout, of_site
+from al_driver.engines.vasp.poscar import Layout
 from al_driver.engines.vasp.potentials import Potential
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Float, NonNegativeFloat, Params
 from al_driver.schema.elements import Element
 from al_driver.units import Unit
-
-
-def _check_site(name: str) -> str:
-    if not re.fullmatch(r"[A-Z][a-z]?([1-9]\d*)?", name):
-        raise ValueError(f"{name!r} needs an element, or an element and the tag of its atoms, such as Fe or Fe1")
-    return name
-
-
-Site = Annotated[str, AfterValidator(_check_site)]
-
-
-def element_of(site: str) -> str:
-    """Return the element of ``Fe1``."""
-    return site.rstrip("0123456789")
 
 
 class Hubbard(Params):

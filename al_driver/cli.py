@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from al_driver import __version__
 from al_driver.errors import AlError
 
 if TYPE_CHECKING:
@@ -54,6 +55,21 @@ ResourceFile = Annotated[Path, typer.Argument(metavar="RESOURCE", help="Where to
 Redo = Annotated[
     str | None, typer.Option(metavar="K/STEP", help="Set this step and all later ones aside; make them anew.")
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"al {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -171,10 +187,16 @@ def gather(
     directories: Annotated[
         list[Path], typer.Argument(metavar="DIR", help="Work folders, or folders that hold some at any depth.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where to write; OUT must not exist yet.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="A folder that is not there yet, or FILE.extxyz.")
+    ],
     to: Annotated[
-        str, typer.Option(metavar="FORMAT", help="deepmd/npy, or deepmd/npy/mixed where compositions are many.")
-    ] = "deepmd/npy",
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="deepmd/npy, deepmd/npy/mixed where compositions are many, or extxyz; by the ending when left out.",
+        ),
+    ] = None,
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Take labels of different references together.")
     ] = False,

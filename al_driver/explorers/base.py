@@ -178,7 +178,7 @@ class Explorer(Params):
     """The file, in the task's folder, with a row of deviations a frame (see `query.deviation`)."""
 
     structures: Annotated[
-        tuple[Annotated[Structure, BeforeValidator(as_entry, json_schema_input_type=str | Structure)], ...],
+        tuple[Annotated[Structure, BeforeValidator(as_entry, json_schema_input_type=Path | Structure)], ...],
         Field(min_length=1),
     ]
     """Starting structures."""

@@ -23,9 +23,8 @@ from al_driver.schema.base import (
     as_list,
 )
 from al_driver.schema.elements import TypeMap
-from al_driver.schema.nouns import AnyEngine
+from al_driver.schema.nouns import AnyEngine, describe_unknown
 from al_driver.schema.plugins import plugin_name
-from al_driver.schema.suggest import nearest
 from al_driver.structures.perturb import Perturb
 from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
@@ -112,6 +111,18 @@ class InitStructure(Params):
     aimd: Aimd | None = None
     """Trajectories whose frames join the structures they start from; none when left out."""
 
+    @property
+    def stages(self) -> frozenset[str]:
+        """The stages that do something to this entry."""
+        does = {
+            "relax": self.relax is not None,
+            "supercell": self.supercell != (1, 1, 1),
+            "scale": self.scale != (1.0,),
+            "perturb": self.perturb is not None,
+            "aimd": self.aimd is not None,
+        }
+        return frozenset(stage for stage, is_on in does.items() if is_on)
+
 
 class InitBulkParams(Params):
     """First structures, and a first labelled dataset."""
@@ -129,7 +140,7 @@ class InitBulkParams(Params):
     label: Literal[False] | str | AnyEngine
     """The reference: a name from ``engines``, or an engine; false makes structures only."""
     structures: Annotated[
-        tuple[Annotated[InitStructure, BeforeValidator(as_entry, json_schema_input_type=str | InitStructure)], ...],
+        tuple[Annotated[InitStructure, BeforeValidator(as_entry, json_schema_input_type=Path | InitStructure)], ...],
         Field(min_length=1),
     ]
     """Where to start from."""
@@ -161,7 +172,7 @@ class InitBulkParams(Params):
     def _find_wrong_choices(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yield where no engine of that name is, and where one is asked for what it cannot do."""
         if isinstance(self.label, str) and self.label not in self.engines:
-            yield ("label",), f"no engine is called {self.label!r}{nearest(self.label, self.engines)}"
+            yield ("label",), describe_unknown(self.label, self.engines)
             return
         for index, entry in enumerate(self.structures):
             calculations: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
@@ -171,7 +182,7 @@ class InitBulkParams(Params):
 
     def _find_wrong(self, calculation: Calculation, choice: EngineChoice) -> str | None:
         if isinstance(choice, str) and choice not in self.engines:
-            return f"no engine is called {choice!r}{nearest(choice, self.engines)}"
+            return describe_unknown(choice, self.engines)
         engine = self.engines[choice] if isinstance(choice, str) else choice or self.label_engine
         if engine is None:
             return "nothing is labelled, so there is no label engine to take; name one"

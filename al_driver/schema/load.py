@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -10,6 +10,7 @@ from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Params
 from al_driver.schema.explain import explain
 from al_driver.schema.jsonc import read_jsonc
+from al_driver.schema.resource import Role
 from al_driver.schema.suggest import nearest
 
 Kind = TypeVar("Kind", bound=Params)
@@ -68,6 +69,22 @@ def _find_owner(content: Any, loc: tuple[int | str, ...]) -> tuple[dict[str, Any
         elif isinstance(content, list) and isinstance(item, int) and item < len(content):
             found, content = None, content[item]
     return found
+
+
+def check_order(param: Path, resource: Path) -> None:
+    """Refuse a param and a resource file that stand in each other's place.
+
+    Raises
+    ------
+    ConfigError
+        If the first says where things run, and the second what is done.
+    """
+    try:
+        first, second = read_jsonc(param), read_jsonc(resource)
+    except ConfigError:
+        return  # told where it is read
+    if first.keys() & {"default", *get_args(Role)} and "type_map" in second and "type_map" not in first:
+        raise ConfigError(f"{param} and {resource} are swapped: the param file, {resource}, comes first.")
 
 
 def kind_of(path: Path) -> Literal["run", "init_bulk"]:

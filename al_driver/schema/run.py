@@ -12,9 +12,8 @@ from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
 from al_driver.schema.base import Bool, CrossError, Int, Name, Params, UserPath, as_entry
 from al_driver.schema.elements import TypeMap
-from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer
+from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer, describe_unknown
 from al_driver.schema.places import split_key
-from al_driver.schema.suggest import nearest
 
 
 class DataSource(Params):
@@ -25,7 +24,8 @@ class DataSource(Params):
     format: str | None = None
     """E.g. "vasp/outcar". When left out, that of a file is recognised, and a folder holds deepmd/npy."""
     init_bulk: UserPath | None = None
-    """The param file of an ``al init_bulk``; its dataset is used."""
+    """The param file of an ``al init_bulk``; its dataset is used. As validation data: what it held back, or all of it
+    where it holds nothing back and nothing else of it is used."""
 
     @model_validator(mode="after")
     def _check_one(self) -> "DataSource":
@@ -40,7 +40,7 @@ Finding = tuple[tuple[str | int, ...], str]
 """Where, and what."""
 
 
-Source = Annotated[DataSource, BeforeValidator(as_entry, json_schema_input_type=str | DataSource)]
+Source = Annotated[DataSource, BeforeValidator(as_entry, json_schema_input_type=Path | DataSource)]
 
 
 class RunParams(Params):
@@ -83,7 +83,7 @@ class RunParams(Params):
 
     def _find_label(self) -> Iterator[Finding]:
         if isinstance(self.label, str) and self.label not in self.engines:
-            yield ("label",), f"no engine is called {self.label!r}{nearest(self.label, self.engines)}"
+            yield ("label",), describe_unknown(self.label, self.engines)
 
     def _find_structures(self) -> Iterator[Finding]:
         """Yield entries that share a name, and what jobs name in vain."""

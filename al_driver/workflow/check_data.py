@@ -12,7 +12,7 @@ from al_driver.layout import WorkFolder
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.schema.run import DataSource, RunParams
-from al_driver.workflow.initial import Place, locate
+from al_driver.workflow.initial import Place, locate, made_folder
 
 
 def check_data(params: RunParams, *, read: bool) -> Iterator[Problem]:
@@ -27,9 +27,9 @@ def check_data(params: RunParams, *, read: bool) -> Iterator[Problem]:
         for index, source in enumerate(sources):
             where = f"{key}[{index}]"
             try:
-                to_make = _check_origin(source, key)
+                to_make = _check_origin(source, key, params)
                 if to_make is None:
-                    _check_content(locate(source, key), source, params, read=read)
+                    _check_content(locate(source, key, params), source, params, read=read)
                 else:
                     yield Problem(to_make, where, severity="warning")
             except ConfigError as error:
@@ -54,7 +54,7 @@ def open_init_bulks(params: RunParams) -> list[tuple[str, InitBulkParams]]:
     return list(found.values())
 
 
-def _check_origin(source: DataSource, key: str) -> str | None:
+def _check_origin(source: DataSource, key: str, params: RunParams) -> str | None:
     """Say what makes the data, where they are not made yet.
 
     Raises
@@ -65,17 +65,17 @@ def _check_origin(source: DataSource, key: str) -> str | None:
     if source.init_bulk is None:
         return None
     made = load_params(source.init_bulk, InitBulkParams)
-    folder = WorkFolder(made.work_dir)
+    folder, place = WorkFolder(made.work_dir), made_folder(made, key, params)
     if made.label_engine is None:
         raise ConfigError(Problem("makes structures only (`label` is false); a run needs labels", "label"))
-    if key == "valid_data" and not folder.valid.exists() and (made.valid_fraction == 0 or folder.dataset.exists()):
+    if place == folder.valid and not place.exists() and (made.valid_fraction == 0 or folder.dataset.exists()):
         raise ConfigError(
             Problem(
                 f"holds nothing back (valid_fraction {made.valid_fraction:g}); raise it, or name other valid_data",
                 "valid_fraction",
             )
         )
-    if (folder.dataset if key == "init_data" else folder.valid).exists():
+    if place.exists():
         return None
     return f"not made yet; make it first: al init_bulk {source.init_bulk} RESOURCE"
 

@@ -13,6 +13,7 @@ from al_driver.workflow.foretell import expected_counts, expected_split
 from al_driver.workflow.report import Report, render_files
 
 LONG_TIMESTEP = 0.01  # ps
+LIKELY_SCALE = (0.7, 1.5)
 
 
 def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, render: bool = False) -> Report:
@@ -81,6 +82,14 @@ def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -
         yield Problem(
             f"{entry.aimd.timestep:g} ps is a long step; 0.001 is common", "aimd.timestep", severity="warning"
         )
+    for index, factor in enumerate(entry.scale):
+        if not LIKELY_SCALE[0] <= factor <= LIKELY_SCALE[1]:
+            yield Problem(
+                f"{factor:g} makes the volume {factor**3:.3g} times as large; factors of the cell vectors are near 1, "
+                "e.g. [0.96, 1.0, 1.04]",
+                f"scale[{index}]",
+                severity="warning",
+            )
     for atoms in read_structures(entry.path, params.type_map):
         check_size(atoms, entry.supercell)
         if entry.aimd is not None and len(make_supercell(atoms, entry.supercell)) == 1:

@@ -12,7 +12,7 @@ from al_driver.workflow.stages import keeps_labels, read_entries
 
 
 def expected_counts(params: InitBulkParams) -> list[str]:
-    """Foretell, a line for each entry, how many structures each stage gives, and how far atoms are moved.
+    """Foretell, a line for each entry, how many structures each of its stages gives, and how far atoms are moved.
 
     Raises
     ------
@@ -28,8 +28,8 @@ def expected_counts(params: InitBulkParams) -> list[str]:
         counts["aimd"] = n_frames
         total += n_frames
         to_label += n_copies if entry.aimd is not None and keeps_labels(params, entry.aimd) else n_frames
-        stages = " → ".join(f"{stage} {count}" for stage, count in counts.items())
-        lines.append(f"{entry.name or entry.path.name}: read {len(frames)} → {stages}")
+        stages = (f" → {stage} {count}" for stage, count in counts.items() if stage in entry.stages)
+        lines.append(f"{entry.name or entry.path.name}: read {len(frames)}{''.join(stages)}")
         lines += [f"  {line}" for line in _describe(entry, frames[0])]
     own = f" ({total - to_label} of them by their AIMD)" if total > to_label else ""
     labelled = "" if params.label is False else f" to label{own}"

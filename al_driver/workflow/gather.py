@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.dataset import find_systems, read_system, stored_key, write_systems
-from al_driver.data.frames import sort_by_type
+from al_driver.data.frames import sort_by_type, write_frames
 from al_driver.errors import ConfigError
 from al_driver.files import hash_path, write_json, write_json_lines
 from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE
@@ -27,7 +27,7 @@ from al_driver.workflow.step import describe_changes
 from al_driver.workflow.target import check_target
 
 log = logging.getLogger(__name__)
-NPY, MIXED = "deepmd/npy", "deepmd/npy/mixed"
+NPY, MIXED, EXTXYZ = "deepmd/npy", "deepmd/npy/mixed", "extxyz"
 SAME_ENERGY = 1e-4  # eV/atom: two labels of one frame that differ by more disagree
 SAME_FORCE = 1e-2  # eV/Å
 MOST_TOLD = 3  # disagreements on the screen; the file has all
@@ -38,8 +38,9 @@ class Gathered:
     """What `gather` wrote, and what it left out."""
 
     folder: Path
+    """Or the file."""
     systems: dict[str, int]
-    """Frames of each system."""
+    """Frames of each system; of the file."""
     duplicates: int
     held_back: int
     """Frames that are kept for validation, and those between them and training."""
@@ -48,9 +49,11 @@ class Gathered:
 
 
 def gather(
-    directories: Sequence[Path | str] | Path | str, out: Path | str, *, to: str = NPY, allow_mixed: bool = False
+    directories: Sequence[Path | str] | Path | str, out: Path | str, *, to: str | None = None, allow_mixed: bool = False
 ) -> Gathered:
     """Write every labelled frame of some runs to ``out/<formula>/``; ``out/frames.jsonl`` tells where each is from.
+
+    Or to one file, ``out.extxyz``, with 17 digits; each frame's comment line tells where it is from.
 
     ``out/settings.json`` holds the settings of the reference, so that a run that starts from it can compare them.
     Frames stand in the order of folders, iterations and selection. The first of several equal frames is kept; the
@@ -64,7 +67,8 @@ def gather(
         Must not hold anything, unless it holds just this.
     to
         With "deepmd/npy/mixed", all frames of one size share a system ``mixed_<number of atoms>``: for datasets where
-        nearly every frame has a composition of its own.
+        nearly every frame has a composition of its own. When None, "extxyz" where ``out`` ends so, and
+        "deepmd/npy" otherwise.
     allow_mixed
         Take labels of different references together.
 
@@ -75,9 +79,7 @@ def gather(
     StateMismatch
         If a finished step has lost its frames.
     """
-    if to not in (NPY, MIXED):
-        raise ConfigError(f"--to {to}: there is no such format{nearest(to, (NPY, MIXED))}")
-    check_target(Path(out))
+    to = _checked_format(Path(out), to)
     given = [Path(name) for name in ([directories] if isinstance(directories, (str, Path)) else directories)]
     works = find_work_folders(given)
     steps = [step for work in works for step in find_label_steps(work)]
@@ -90,7 +92,7 @@ def gather(
     chosen = _choose(steps, valid, type_map)
     if not chosen.frames:
         raise ConfigError(f"{', '.join(map(str, given))}: no frame to train on; nothing was written.")
-    gathered = _write(Path(out), chosen, type_map, mixed=to == MIXED)
+    gathered = _write(Path(out), chosen, type_map, to)
     _tell(gathered)
     return gathered
 
@@ -106,6 +108,20 @@ class _Chosen:
     settings: dict[str, Any] = field(default_factory=dict)
     """Of each reference, by the hash that stands in the rows."""
     held_back: int = 0
+
+
+def _checked_format(out: Path, to: str | None) -> str:
+    """Return the format to write, once the place has been found good for it."""
+    is_file = out.suffix in {".extxyz", ".xyz"}
+    to = to or (EXTXYZ if is_file else NPY)
+    if to not in (NPY, MIXED, EXTXYZ):
+        raise ConfigError(f"--to {to}: there is no such format{nearest(to, (NPY, MIXED, EXTXYZ))}")
+    if is_file and to != EXTXYZ:
+        raise ConfigError(f"-o {out} is one extxyz file; {to} needs a folder")
+    if to == EXTXYZ and not is_file:
+        raise ConfigError(f"-o {out}: extxyz is one file; call it {out.name}.extxyz")
+    check_target(out)
+    return to
 
 
 def _check_one_engine(steps: Sequence[LabelStep]) -> None:
@@ -166,13 +182,15 @@ def _describe_difference(one: Atoms, other: Atoms) -> str:
     return f"; its label differs by {energy:.2g} eV/atom and {force:.2g} eV/Å"
 
 
-def _write(out: Path, chosen: _Chosen, type_map: Sequence[str], *, mixed: bool) -> Gathered:
+def _write(out: Path, chosen: _Chosen, type_map: Sequence[str], to: str) -> Gathered:
     """Write the dataset and its ledgers beside ``out``, then rename; ``out`` is left alone where it holds the same."""
     temporary = out.absolute().with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted write
     temporary.mkdir(parents=True)
     try:
-        return _write_beside(temporary, out, chosen, type_map, mixed=mixed)
+        if to == EXTXYZ:
+            return _write_file(temporary / out.name, out, chosen)
+        return _write_beside(temporary, out, chosen, type_map, mixed=to == MIXED)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # of one that was interrupted
 
@@ -199,15 +217,27 @@ def _write_beside(temporary: Path, out: Path, chosen: _Chosen, type_map: Sequenc
     return Gathered(out, systems, len(rejected), chosen.held_back, disagreements)
 
 
+def _write_file(temporary: Path, out: Path, chosen: _Chosen) -> Gathered:
+    for frame, row in zip(chosen.frames, chosen.rows, strict=True):
+        told = {name: row[name] for name in ("label", "frame", "settings")}
+        frame.info |= {"work": os.path.relpath(row["work"], out.parent), **told}
+    write_frames(temporary, chosen.frames)
+    _publish(temporary, out)
+    disagreements = [
+        f"frame {row['frame']} of {row['work']}/{row['label']} equals frame {kept} of {out.name}{difference}"
+        for kept, row, difference in chosen.duplicates
+        if difference
+    ]
+    return Gathered(out, {out.name: len(chosen.frames)}, len(chosen.duplicates), chosen.held_back, disagreements)
+
+
 def _publish(temporary: Path, out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
     if not out.exists():
         temporary.rename(out)
         return
-    same = out.is_dir() and hash_path(out) == hash_path(temporary)
-    shutil.rmtree(temporary)
-    if not same:
+    if out.is_dir() != temporary.is_dir() or hash_path(out) != hash_path(temporary):
         raise ConfigError(f"{out} is there already and holds something else.\n  Name another folder, or move it away.")
 
 
@@ -218,7 +248,8 @@ def _tell(gathered: Gathered) -> None:
     if gathered.held_back:
         log.info("%d frames that are kept for validation are left out", gathered.held_back)
     if gathered.duplicates:
-        log.info("%d duplicates are left out; see %s", gathered.duplicates, gathered.folder / REJECTED_FILE)
+        where = f"; see {gathered.folder / REJECTED_FILE}" if gathered.folder.is_dir() else ""
+        log.info("%d duplicates are left out%s", gathered.duplicates, where)
     for text in gathered.disagreements[:MOST_TOLD]:
         log.warning("warning: %s", text)
     if len(gathered.disagreements) > MOST_TOLD:

@@ -50,7 +50,8 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
         step = Step(stage, context.folder.root / stage, stage_inputs(params, stage), after, engines)
         outputs = [STAGE_FILE, REJECTED_FILE, *([f"../{STRUCTURES_DIR}"] if stage == LAST_GEOMETRY else [])]
         record = context.run_step(step, _stage_work(context, params, step, source), outputs)
-        log.info("%s: %d structures, %d dropped", stage, record.result["structures"], record.result["dropped"])
+        if record.result["dropped"] or any(stage in entry.stages for entry in params.structures):
+            log.info("%s: %d structures, %d dropped", stage, record.result["structures"], record.result["dropped"])
         source, after = step.folder / STAGE_FILE, (record.fingerprint,)
     assert source is not None  # noqa: S101  (there are stages)
     engine = params.label_engine

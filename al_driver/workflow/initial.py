@@ -68,7 +68,7 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     folder = context.folder.data
     places = {
         key: [
-            Place(locate(source, key), source.format, folder / f"{key}.{index:03d}")
+            Place(locate(source, key, params), source.format, folder / f"{key}.{index:03d}")
             for index, source in enumerate(sources)
         ]
         for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data))
@@ -101,8 +101,8 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     return data
 
 
-def locate(source: DataSource, key: str) -> Path:
-    """Return where a source's data lie; for an ``init_bulk``, its dataset or, as validation data, what it held back.
+def locate(source: DataSource, key: str, params: RunParams) -> Path:
+    """Return where a source's data lie; for an ``init_bulk``, see `made_folder`.
 
     Raises
     ------
@@ -110,16 +110,56 @@ def locate(source: DataSource, key: str) -> Path:
         If nothing is there, with the command that makes it.
     """
     if source.init_bulk is not None:
-        made = WorkFolder(load_params(source.init_bulk, InitBulkParams).work_dir)
-        path = made.dataset if key == "init_data" else made.valid
+        path = made_folder(load_params(source.init_bulk, InitBulkParams), key, params)
         if not path.exists():
             raise ConfigError(
                 Problem(f"{path} is not there yet.\n  Make it first: al init_bulk {source.init_bulk} RESOURCE", key=key)
             )
         return path
     assert source.path is not None  # noqa: S101  (the schema wants one of the two)
+    maker = None if source.path.exists() else _find_maker(source.path)
+    if maker is not None:
+        message = f"is not there yet; make it first: al init_bulk {maker} RESOURCE\n"
+        hint = f'  Where {{"init_bulk": "{maker.name}"}} stands in its place, `al check` looks into that file too'
+        raise ConfigError(Problem(message + hint, file=source.path))
     find_paths(source.path)
     return source.path
+
+
+def made_folder(made: InitBulkParams, key: str, params: RunParams) -> Path:
+    """Return where the data of an ``init_bulk`` lie, or will.
+
+    That is its dataset; as validation data what it held back, or its dataset where it holds back nothing and no other
+    key names what it makes.
+    """
+    folder = WorkFolder(made.work_dir)
+    trains = any(_is_from(made, source) for source in params.init_data)
+    takes_all = key == "init_data" or (made.valid_fraction == 0 and not trains)
+    return folder.dataset if takes_all else folder.valid
+
+
+def _is_from(made: InitBulkParams, source: DataSource) -> bool:
+    """Say whether a source names what an ``init_bulk`` makes, by its param file or by its folder."""
+    work_dir = made.work_dir.resolve()
+    if source.init_bulk is None:
+        return source.path is not None and work_dir in (source.path.resolve(), *source.path.resolve().parents)
+    try:
+        return load_params(source.init_bulk, InitBulkParams).work_dir.resolve() == work_dir
+    except ConfigError:
+        return False  # told where it is checked
+
+
+def _find_maker(path: Path) -> Path | None:
+    """Return the param file, beside the folders that are there, of the ``init_bulk`` that will make a path."""
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    for file in sorted(folder.glob("*.json")):
+        try:
+            made = load_params(file, InitBulkParams)
+        except (ConfigError, OSError):
+            continue
+        if path in (WorkFolder(made.work_dir).dataset, WorkFolder(made.work_dir).valid):
+            return file
+    return None
 
 
 def _checked_systems(path: Path, type_map: Sequence[str], key: str) -> list[Path]:

@@ -36,7 +36,7 @@ def check_references(params: RunParams) -> Iterator[Problem]:
                 if planned is not None and not made.work_dir.exists():
                     yield from _compare(planned.settings(), engine, key)
                     continue
-            for settings in find_settings(locate(source, "init_data")):
+            for settings in find_settings(locate(source, "init_data", params)):
                 yield from _compare(settings, engine, key)
         except (ConfigError, FileNotFoundError):
             continue  # told where files are checked

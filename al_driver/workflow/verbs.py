@@ -12,11 +12,12 @@ from al_driver.errors import AlError, ConfigError, FolderLocked, Problem, StateM
 from al_driver.layout import WorkFolder
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
-from al_driver.schema.load import kind_of, load_params, load_sound
+from al_driver.schema.load import check_order, kind_of, load_params, load_sound
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
 from al_driver.workflow.check import check_run
 from al_driver.workflow.check_init import check_init_bulk
+from al_driver.workflow.check_paths import find_missing
 from al_driver.workflow.check_programs import check_resources
 from al_driver.workflow.context import Context, Display, NoDisplay
 from al_driver.workflow.history import History
@@ -53,6 +54,7 @@ def run(
     ConfigError, TasksFailed, StateMismatch, FolderLocked
         As their exit codes say; the folder can be continued after each.
     """
+    check_order(Path(param), Path(resource))
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
     check_run(params, resources).raise_errors()
     request = request_steps(redo, accept_from)
@@ -72,6 +74,7 @@ def init_bulk(
 
     ``redo`` names a stage: it and all later ones are set aside and made anew.
     """
+    check_order(Path(param), Path(resource))
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
     request = request_stage(redo)
@@ -92,12 +95,16 @@ def check(param: Path | str, resource: Path | str, *, no_files: bool = False) ->
         With every problem of keys and values of both files, and with what is wrong with the files and programs that
         the sound part of them names. Where keys and values are right, the report holds the latter.
     """
+    check_order(Path(param), Path(resource))
     problems: list[Problem] = []
     params: Params | None = None
     resources: Resources | None = None
     try:
-        params, found = load_sound(Path(param), PARAMS[kind_of(Path(param))])
+        kind = PARAMS[kind_of(Path(param))]
+        params, found = load_sound(Path(param), kind)
         problems += found
+        if params is None and not no_files:
+            problems += find_missing(Path(param), kind)
     except ConfigError as error:
         problems += error.problems
     try:

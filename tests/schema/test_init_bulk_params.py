@@ -35,6 +35,7 @@ def test_true_is_a_relaxation_with_the_label_engine_and_false_is_none(tmp_path):
     ("entry", "message"),
     [
         ({"relax": {"engine": "swt"}}, r"structures\.0\.relax\.engine: no engine is called 'swt'; did you mean 'sw'"),
+        ({"relax": {"engine": "qe"}}, r'"qe", …}, or name one under `engines` and say that name'),
         ({"relax": True}, r"structures\.0\.relax\.engine: nothing is labelled, so there is no label engine to take"),
         ({"aimd": {"temperature": 300, "n_steps": 4, "every": 5}}, r"every: 5 is more than n_steps, 4"),
         ({"aimd": {"n_steps": 4}}, "temperature"),

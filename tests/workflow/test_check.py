@@ -14,7 +14,7 @@ from small_run import INIT, RESOURCE, RUN, merge
 from al_driver.data.dataset import write_dataset
 from al_driver.errors import ConfigError
 from al_driver.workflow.report import Report
-from al_driver.workflow.verbs import check
+from al_driver.workflow.verbs import check, init_bulk, run
 
 pytestmark = pytest.mark.needs("dp", "lmp")
 DATA = {"init_data": ["data"], "valid_data": []}
@@ -196,6 +196,54 @@ def test_validation_data_that_will_never_be_are_an_error(folder: Path) -> None:
     assert warning.startswith(f"init_data[0]: not made yet; make it first: al init_bulk {folder / 'init.json'} RES")
 
 
+def test_validation_data_may_be_all_that_an_init_bulk_makes_where_nothing_of_it_trains(folder: Path) -> None:
+    (folder / "valid.json").write_text(json.dumps(INIT | {"valid_fraction": 0, "work_dir": "valid"}))
+    report = check_param(folder, {"valid_data": [{"init_bulk": "valid.json"}]})
+    assert told(report) == []
+    (warning,) = told(report, "warning")
+    assert warning.startswith(f"valid_data[0]: not made yet; make it first: al init_bulk {folder / 'valid.json'} RES")
+    (folder / "germanium").rename(folder / "dataset")
+    (folder / "valid").mkdir()
+    (folder / "dataset").rename(folder / "valid/dataset")
+    (error,) = told(check_param(folder, {"valid_data": [{"init_bulk": "valid.json"}]}))
+    assert "valid/dataset/Ge8_novirial: valid_data[0].init_bulk: has Ge, which type_map" in error
+    by_path = {"init_data": ["valid/dataset"], "valid_data": [{"init_bulk": "valid.json"}]}
+    assert any("holds nothing back (valid_fraction 0)" in message for message in told(check_param(folder, by_path)))
+
+
+@pytest.mark.parametrize("made", ["dataset", "valid"])
+def test_what_makes_a_folder_that_is_not_there_is_named(folder: Path, made: str) -> None:
+    (error,) = told(check_param(folder, {"valid_data": [f"init/{made}"]}))
+    assert error == (
+        f"{folder}/init/{made}: valid_data[0]: is not there yet; "
+        f"make it first: al init_bulk {folder}/init.json RESOURCE\n"
+        '  Where {"init_bulk": "init.json"} stands in its place, `al check` looks into that file too'
+    )
+
+
+@pytest.mark.parametrize(("factor", "volume"), [(3, "27"), (0.5, "0.125")])
+def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: str) -> None:
+    structures = [{"path": "POSCAR", "scale": [1.0, factor]}]
+    (folder / "init.json").write_text(json.dumps(INIT | {"structures": structures}))
+    report = check(folder / "init.json", folder / "resource.json")
+    assert told(report) == []
+    (warning,) = told(report, "warning")
+    assert warning.startswith(
+        f"structures[0].scale[1]: {factor:g} makes the volume {volume} times as large; factors of"
+    )
+
+
+def test_swapped_files_are_told_in_one_line(folder: Path) -> None:
+    (folder / "param.json").write_text(json.dumps(RUN | DATA))
+    for param in ("param.json", "init.json"):
+        for verb in (check, run, init_bulk):
+            with pytest.raises(ConfigError) as refused:
+                verb(folder / "resource.json", folder / param)
+            second = folder / param
+            swapped = f"{folder}/resource.json and {second} are swapped: the param file, {second}, comes first."
+            assert str(refused.value) == swapped
+
+
 def test_what_will_make_the_data_is_checked_too_and_once(folder: Path) -> None:
     (folder / "init.json").write_text(json.dumps(INIT | {"structures": ["POSCR"]}))
     source = [{"init_bulk": "init.json"}]
@@ -223,6 +271,33 @@ def test_keys_and_files_of_both_files_are_told_at_once(folder: Path) -> None:
     ):
         assert expected in text
     assert len(refused.value.problems) == 7
+
+
+@pytest.mark.parametrize("changes", [{"seed": "x"}, {"label": "thruth"}, {"query": None}])
+def test_missing_files_are_told_where_keys_leave_nothing_to_check(folder: Path, changes: dict[str, Any]) -> None:
+    named = {
+        "init_data": ["dta", {"init_bulk": "int.json"}],
+        "valid_data": [{"path": "OUTCAR"}],
+        "explore": RUN["explore"] | {"structures": ["POSCR"], "template": "in.md"},
+        "engines": {"pbe": {"engine": "qe", "input": "scf.in", "pseudopotentials": {"Si": "Si.upf"}}},
+    }
+    (folder / "param.json").write_text(json.dumps(RUN | DATA | named | changes))
+    with pytest.raises(ConfigError) as refused:
+        check(folder / "param.json", folder / "resource.json")
+    text = str(refused.value)
+    (key,) = changes
+    assert f"param.json: {key}: " in text
+    for expected in (
+        "dta: init_data[0]: does not exist; did you mean 'data'?",
+        "int.json: init_data[1].init_bulk: does not exist; did you mean 'init.json'?",
+        "OUTCAR: valid_data[0].path: does not exist",
+        "POSCR: explore.structures[0]: does not exist; did you mean 'POSCAR'?",
+        "in.md: explore.template: does not exist",
+        "scf.in: engines.pbe.input: does not exist",
+        "Si.upf: engines.pbe.pseudopotentials.Si: does not exist",
+    ):
+        assert expected in text
+    assert sum("does not exist" in problem.message for problem in refused.value.problems) == 7
 
 
 def test_a_file_that_is_no_json_hides_nothing_of_the_other(folder: Path) -> None:

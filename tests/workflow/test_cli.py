@@ -11,6 +11,8 @@ import pytest
 from ase.build import bulk
 from small_run import AL, INIT, RESOURCE, call_al
 
+import al_driver
+
 HEAVY = ("ase", "numpy", "scipy", "torch", "deepmd", "dpdata", "submitit", "pydantic", "jinja2")
 LOADED = """
 import sys
@@ -59,7 +61,11 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
     assert min(seconds() for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status", "work"], ["status", "work", "--json"]])
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert call_al(tmp_path, "--version").stdout == f"al {al_driver.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status", "work"], ["status", "work", "--json"]])
 def test_help_and_status_load_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/history.json").write_text('{"kind": "run"}')

@@ -25,9 +25,9 @@ def test_counts_multiply_from_stage_to_stage(tmp_path):
     ]
     lines = expected_counts(_params(tmp_path, entries, label=LABEL))
     assert lines == [
-        "prim: read 3 → relax 3 → supercell 3 → scale 6 → perturb 30 → aimd 30",
+        "prim: read 3 → scale 6 → perturb 30",
         "  Si: moved by 0.022 Å per axis (σ), as in a Debye solid at 40 K",
-        "POSCAR: read 1 → relax 1 → supercell 1 → scale 1 → perturb 1 → aimd 1",
+        "POSCAR: read 1",
         "at most 31 structures to label; what is too close or there already is dropped",
     ]
 
@@ -44,7 +44,7 @@ def test_frames_of_an_aimd_join_the_structures(tmp_path):
     entry = {"path": "POSCAR", "scale": [0.98, 1, 1.02], "aimd": aimd}
     tersoff = {"engine": "lammps", "pair_style": "tersoff", "pair_coeff": ["* * Si.tersoff Si"]}
     lines = expected_counts(_params(tmp_path, [entry], label=LABEL))
-    assert lines[0] == "POSCAR: read 1 → relax 1 → supercell 1 → scale 3 → perturb 3 → aimd 23"
+    assert lines[0] == "POSCAR: read 1 → scale 3 → aimd 23"
     assert lines[1] == "  aimd: 500 K, 0.021 ps, 10 frames from each start"
     assert lines[2].startswith("at most 23 structures to label (20 of them by their AIMD);")
     entry["aimd"] = aimd | {"engine": tersoff}

@@ -18,7 +18,7 @@ from small_run import call_al
 
 import al_driver
 from al_driver.data.dataset import count_frames, find_systems, read_system, stored_key, write_dataset
-from al_driver.data.frames import write_frames
+from al_driver.data.frames import read_frames, sort_by_type, write_frames
 from al_driver.data.sources import read_labelled
 from al_driver.errors import ConfigError, StateMismatch
 from al_driver.files import hash_path
@@ -261,6 +261,45 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
         ConfigError, match="--to deepmd/mixed: there is no such format; did you mean 'deepmd/npy/mixed'"
     ):
         al_driver.gather(tmp_path, tmp_path / "out", to="deepmd/mixed")
+
+
+def test_one_extxyz_file_holds_every_frame_to_the_bit_with_its_provenance(tmp_path: Path) -> None:
+    frames = [make_frame(1), make_frame(2, n_copper=1, step=350, temperature=300.0), make_frame(3)]
+    make_run(tmp_path / "runs/work", frames[:2], [*frames[1:], frames[0]])
+    gathered = al_driver.gather(tmp_path / "runs", tmp_path / "all.extxyz")
+    assert (gathered.systems, gathered.duplicates) == ({"all.extxyz": 3}, 2)
+    found = read_frames(tmp_path / "all.extxyz")
+    for old, new in zip(frames, found, strict=True):
+        sent = sort_by_type(old, ["Al", "Cu"])
+        assert np.array_equal(new.positions, sent.positions)
+        assert np.array_equal(new.arrays["forces"], sent.arrays["forces"])
+        assert new.info["energy"] == sent.info["energy"]
+        assert np.array_equal(new.info["virial"], sent.info["virial"])
+    places = [(atoms.info["work"], atoms.info["label"], atoms.info["frame"]) for atoms in found]
+    assert places == [
+        ("runs/work", "iter.0000/label", 0), ("runs/work", "iter.0000/label", 1), ("runs/work", "iter.0001/label", 1),
+    ]  # fmt: skip
+    assert (found[1].info["step"], found[1].info["temperature"]) == (350, 300.0)
+    al_driver.gather(tmp_path / "runs", tmp_path / "all.extxyz")  # the same again
+    make_run(tmp_path / "runs/more", [make_frame(4)])
+    with pytest.raises(ConfigError, match=r"all.extxyz is there already and holds something else"):
+        al_driver.gather(tmp_path / "runs", tmp_path / "all.extxyz", to="extxyz")
+    assert len(read_frames(tmp_path / "all.extxyz")) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.extxyz", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("out", "to", "message"),
+    [
+        ("all", "extxyz", "-o .*all: extxyz is one file; call it all.extxyz"),
+        ("all.extxyz", "deepmd/npy", "-o .*all.extxyz is one extxyz file; deepmd/npy needs a folder"),
+    ],
+)
+def test_a_place_that_does_not_fit_the_format_is_refused(tmp_path: Path, out: str, to: str, message: str) -> None:
+    make_run(tmp_path / "work", [make_frame(1)])
+    with pytest.raises(ConfigError, match=message):
+        al_driver.gather(tmp_path / "work", tmp_path / out, to=to)
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 
 def make_solution(root: Path) -> list[Atoms]:

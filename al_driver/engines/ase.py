@@ -13,10 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from ase import Atoms
 from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from al_driver.data.frames import Label
+from al_driver.data.frames import Array, Label
 from al_driver.engines.ase_check import check_calculator
 from al_driver.engines.ase_result import INPUT_FILE, failure, make_label, read_end, read_frames, read_sent, require_end
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
@@ -26,6 +27,12 @@ from al_driver.files import write_atomic
 from al_driver.schema.base import Float, UserPath
 from al_driver.schema.elements import Element
 
+OTHER_START = 0.05  # Å per axis (σ)
+OF_THE_WAY = frozenset(
+    {"verbosity", "max_iterations", "maxiter", "mixer", "mixer_damping", "cache_api", "txt", "parallel", "device"}
+    | {"use_device", "logfile"}
+)
+"""Keyword arguments of calculators that say how a calculation runs and gets there, not what it converges to."""
 PROGRAM = Path(__file__).parents[1] / "tasks" / "ase_calculation.py"
 
 
@@ -70,6 +77,12 @@ class AseEngine(Engine):
 
     def write_inputs(self, atoms: Atoms, directory: Path) -> None:
         self._write(atoms, directory)
+
+    def other_start(self) -> str:
+        return f"a frame whose atoms are moved by {OTHER_START:g} Å comes first, and leaves the calculator its density"
+
+    def write_other_start(self, atoms: Atoms, directory: Path) -> None:
+        self._write(atoms, directory, first=_rattled(atoms).tolist())
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         check_relaxable(atoms, relaxation)
@@ -140,6 +153,11 @@ class AseEngine(Engine):
         }
         return (lines[calculation],)
 
+    def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
+        """Return the calculator with its arguments but for those that only say how it runs."""
+        found = super().settings(calculation)
+        return found | {"keywords": {key: value for key, value in self.keywords.items() if key not in OF_THE_WAY}}
+
     def _spec(self) -> dict[str, Any]:
         return {
             "calculator": self.calculator,
@@ -173,3 +191,9 @@ class AseEngine(Engine):
         if end["end"] == "failed" or not lines:
             raise failure(end, directory)
         return make_label(read_sent(directory), lines[-1], end, directory)
+
+
+def _rattled(atoms: Atoms) -> Array:
+    """Return positions of a frame near by, always the same, Å."""
+    moves = np.random.default_rng(0).normal(scale=OTHER_START, size=(len(atoms), 3))
+    return np.asarray(atoms.positions + moves)

@@ -112,6 +112,8 @@ def run(atoms: Any, spec: Mapping[str, Any], results: Results) -> None:
     elif "dynamics" in spec:
         run_dynamics(atoms, results, **spec["dynamics"])
     else:
+        if "first" in spec:
+            start_elsewhere(atoms, spec["first"])
         results.write_frame(atoms)
 
 
@@ -122,6 +124,17 @@ def make_atoms(spec: Mapping[str, Any]) -> Any:
     moments = {"magmoms": spec["magmoms"]} if "magmoms" in spec else {}  # of elements, not of this structure
     calculator = find_callable(spec)(**spec["arguments"], **spec["files"])
     return Atoms(**spec["atoms"], **moments, calculator=calculator)
+
+
+def start_elsewhere(atoms: Any, first: Sequence[Sequence[float]]) -> None:
+    """Calculate another frame first, so that self-consistency begins from what it leaves in the calculator."""
+    positions = atoms.positions.copy()
+    atoms.positions[:] = first
+    try:
+        calculate_forces(atoms)
+    except Exception:  # where that frame has no result, its density is still another start
+        traceback.print_exc()
+    atoms.positions[:] = positions
 
 
 def find_callable(spec: Mapping[str, Any]) -> Any:

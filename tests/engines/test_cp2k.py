@@ -222,6 +222,43 @@ def test_settings_do_not_depend_on_how_they_are_written_and_see_what_decides(tmp
     assert engine.identity("aimd") == engine.identity("label") != engine.identity("relax")
 
 
+def test_settings_leave_out_how_an_scf_is_reached(tmp_path: Path) -> None:
+    before, identity = make_engine(tmp_path).settings(), make_engine(tmp_path).identity()
+    way = USER_INPUT.replace("METHOD BROYDEN_MIXING", "METHOD PULAY_MIXING\n ALPHA 0.1").replace(
+        "RESTART\n", "ATOMIC\n"
+    )
+    way = way.replace("ADDED_MOS 4", "ADDED_MOS 4\n MAX_SCF 300\n &OUTER_SCF\n &END")
+    assert make_engine(tmp_path, way).settings() == before
+    tighter = make_engine(tmp_path, USER_INPUT.replace("1.0d-6\n      SCF", "1.0d-7\n      SCF"))
+    assert tighter.settings() == before and tighter.identity() != identity
+    assert tighter.accuracy() == {"EPS_SCF": 1e-7}
+    for old, new in (("ADDED_MOS 4", "ADDED_MOS 5"), ("FERMI_DIRAC", "ENERGY_WINDOW"), ("1.0E-6", "1.0E-7")):
+        assert make_engine(tmp_path, USER_INPUT.replace(old, new)).settings() != before
+
+
+def test_tags_change_in_a_copy_that_still_finds_its_files(tmp_path: Path) -> None:
+    (tmp_path / "my basis").write_text("Si SZV-GTH\n")
+    engine = make_engine(tmp_path, USER_INPUT.replace("NAME GTH_BASIS_SETS", 'NAME "my basis"'))
+    (tmp_path / "new").mkdir()
+    changed = engine.with_tags(
+        {"force_eval/dft/scf/max_scf": "300", "FORCE_EVAL.DFT.SCF.MIXING.ALPHA": "0.1"}, tmp_path / "new"
+    )
+    scf = read_sections(changed.input).find("FORCE_EVAL", "DFT", "SCF")
+    assert (scf.value("MAX_SCF"), scf.find("MIXING").value("ALPHA"), scf.value("ADDED_MOS")) == ("300", "0.1", "4")
+    assert changed.settings() == engine.settings()
+    with pytest.raises(ConfigError, match="no section &SFC there; did you mean 'SCF'"):
+        engine.with_tags({"FORCE_EVAL/DFT/SFC/MAX_SCF": "300"}, tmp_path / "new")
+    with pytest.raises(ConfigError, match="name it with its sections"):
+        engine.with_tags({"MAX_SCF": "300"}, tmp_path / "new")
+
+
+def test_another_start_is_random_and_mixes_less(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, USER_INPUT.replace("METHOD BROYDEN_MIXING", "ALPHA 0.3"))
+    engine.write_other_start(make_silicon(), tmp_path)
+    scf = written(tmp_path).find("FORCE_EVAL", "DFT", "SCF")
+    assert (scf.value("SCF_GUESS"), scf.find("MIXING").value("ALPHA")) == ("RANDOM", "0.15")
+
+
 def test_a_relaxation_is_turned_upright_and_keeps_the_own_search(tmp_path: Path) -> None:
     atoms = make_silicon()
     engine = make_engine(tmp_path)

@@ -93,6 +93,29 @@ def test_what_moves_atoms_is_not_part_of_the_settings(tmp_path: Path) -> None:
     assert make_engine(tmp_path / "c", ETOT.replace("50", "60")).identity() != engine.identity()
 
 
+def test_how_it_converges_is_not_part_of_the_settings(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "a", ETOT + "SCF_ITER0_1 = 6 4 3 0.0 0.025 2\n")
+    other = make_engine(tmp_path / "b", ETOT + "SCF_ITER0_1 = 60 4 3 0.1 0.025 2\nE_ERROR = 1d-6\nKERK_AMIX = 0.1\n")
+    assert other.settings() == engine.settings() and other.accuracy() == {"E_ERROR": 1e-6}
+    assert other.identity() != engine.identity()
+    warmer = make_engine(tmp_path / "c", ETOT + "SCF_ITER0_1 = 6 4 3 0.0 0.05 2\n")
+    assert warmer.settings() != engine.settings()
+
+
+def test_keys_change_in_a_copy_and_another_start_mixes_less(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "a", ETOT + "KERK_AMIX = 0.3\n")
+    (tmp_path / "new").mkdir()
+    changed = engine.with_tags({"e_error": "1e-7"}, tmp_path / "new")
+    keys = read_etot_input(tmp_path / "a/etot.input").keys
+    assert read_etot_input(changed.input.label).keys == {**keys, "E_ERROR": "1e-7"}
+    with pytest.raises(ConfigError, match="EEROR: PWmat has no such key that is known here; did you mean 'E_ERROR'"):
+        engine.with_tags({"EEROR": "1"}, tmp_path / "new")
+    (tmp_path / "other").mkdir()
+    engine.write_other_start(make_carbide(), tmp_path / "other")
+    assert read_etot_input(tmp_path / "other/etot.input").keys["KERK_AMIX"] == "0.15"
+    assert make_dftb(tmp_path / "d").other_start() is None
+
+
 def test_hubbard_values_follow_their_potential(tmp_path: Path) -> None:
     text = ETOT + "IN.PSP1 = C.SG15.PBE.UPF\nIN.PSP2 = ./Si.SG15.PBE.UPF\nLDAU_PSP1 = 1 2.0\nLDAU_PSP2 = 2 4.5\n"
     engine = make_engine(tmp_path / "files", text)

@@ -6,7 +6,7 @@ asked for is set by the driver.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from al_driver.data.frames import Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.engines.cp2k import scf
 from al_driver.engines.cp2k.base_input import (
     PROJECT,
     REMOVED,
@@ -93,6 +94,15 @@ class Cp2k(Engine):
         """
         root = self._make_input(atoms)
         set_output(root, "ENERGY_FORCE", has_stress=bool(atoms.pbc.all()))
+        _write(root, directory)
+
+    def other_start(self) -> str:
+        return "SCF_GUESS RANDOM (ATOMIC where yours is RANDOM), half of MIXING/ALPHA"
+
+    def write_other_start(self, atoms: Atoms, directory: Path) -> None:
+        root = self._make_input(atoms)
+        set_output(root, "ENERGY_FORCE", has_stress=bool(atoms.pbc.all()))
+        scf.start_elsewhere(root)
         _write(root, directory)
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
@@ -192,11 +202,24 @@ class Cp2k(Engine):
             lines.append(f"removed: {', '.join(found)}")
         return (*lines, *WORDS[calculation])
 
+    def tags(self) -> list[str]:
+        return scf.keywords_of(read_sections(self.input))
+
+    def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
+        root = map_files(read_sections(self.input), self.input.parent, lambda path: f'"{path}"')
+        return self.model_copy(update={"input": scf.write_changed(root, tags, directory / self.input.name)})
+
+    def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
+        return scf.thresholds_of(read_base(self.input))
+
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         """Return the user's &FORCE_EVAL as it is used, however it is written, with the content of files beside it."""
         root = read_base(self.input)
         found: dict[str, Any] = {"engine": self.engine, "kspacing": self.kspacing, "kpoints": self.kpoints}
         self._set_kinds(root, sorted({*self.basis, *self.potential}))
+        dft = root.find("FORCE_EVAL", "DFT")
+        if dft is not None and (own := dft.find("SCF")):
+            dft.replace(scf.what_decides(own))
         hashed = map_files(root, self.input.parent, lambda path: f"sha256:{hash_path(path)}")
         found["force_eval"] = (hashed.find("FORCE_EVAL") or Section("")).as_json()
         if calculation == "relax":

@@ -8,9 +8,9 @@ not public as text: they are the user's, as they are. Source: pwact/utils/app_li
 example/si_dftb of github.com/LonxunQuantum/PWact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
@@ -22,6 +22,7 @@ from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.motion import draw_velocities
 from al_driver.engines.pwmat.atom_config import ATOM_CONFIG, write_atom_config
 from al_driver.engines.pwmat.check import (
+    KNOWN,
     check_input,
     check_k_points,
     check_numbered,
@@ -36,6 +37,9 @@ from al_driver.engines.pwmat.etot import (
     numbers_of,
     read_etot_input,
     renumber,
+    start_elsewhere,
+    thresholds_of,
+    write_changed,
 )
 from al_driver.engines.pwmat.motion import JOBS, MDOPT, WORDS, make_dynamics, make_relaxation, mdopt_text
 from al_driver.engines.pwmat.params import Dftb, EtotInputs, as_inputs
@@ -101,6 +105,13 @@ class Pwmat(Engine):
             If the frame has an element without a potential, or no cell; PWmat is always periodic.
         """
         self._write(atoms, directory, "label", read_etot_input(self.input.label), {})
+
+    def other_start(self) -> str | None:
+        return "half of KERK_AMIX, another RANDOM_SEED" if self.dftb is None else None
+
+    def write_other_start(self, atoms: Atoms, directory: Path) -> None:
+        user = read_etot_input(self.input.label)
+        self._write(atoms, directory, "label", user, start_elsewhere(user))
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         """Write the input of a relaxation.
@@ -169,6 +180,16 @@ class Pwmat(Engine):
             *([f"{', '.join(removed)} removed: nothing moves in an SCF"] if removed else []),
         ]
         return tuple(lines)
+
+    def tags(self) -> frozenset[str]:
+        return KNOWN | read_etot_input(self.input.label).keys.keys()
+
+    def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
+        path = write_changed(self.input.label, tags, directory, self.tags())
+        return self.model_copy(update={"input": self.input.model_copy(update={"label": path})})
+
+    def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:
+        return thresholds_of(read_etot_input(self.input.of(calculation)))
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         user = read_etot_input(self.input.of(calculation))

@@ -5,11 +5,12 @@ eV/Å. Source: the PWmat group's "Input Files" (github.com/zzzever/dft-doc), and
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
+from al_driver.schema.suggest import nearest
 
 SCRATCH_OUTPUTS = ("OUT.WG", "OUT.RHO", "OUT.VR")
 """Large files that nobody reads."""
@@ -21,6 +22,10 @@ _NOT_NUMBERS = re.compile(
     r"|NUM_GPU|NUM_BLOCKED_PSI|WF_STORE2DISK|RANDOM_SEED|ENERGY_DECOMP.*|CHARGE_DECOMP.*|MP_N123|USE_DFTB|DFTB_DETAIL"
 )
 """Keys that say where files lie, how atoms move or how it runs, or that `settings` tells by themselves."""
+_THRESHOLDS = ("WG_ERROR", "E_ERROR", "RHO_ERROR", "RHO_RELATIVE_ERROR")
+_OF_THE_WAY = re.compile(r"SCF_ITER[01]_\d+|KERK_.*|PULAY_.*|LDAU_MIX|SCF_SPECIAL|" + "|".join(_THRESHOLDS))
+"""Keys that say how self-consistency is reached, and how near."""
+_KERK_AMIX = 0.4  # PWmat's own
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,24 @@ def format_etot_input(nodes: Sequence[int], keys: Mapping[str, str]) -> str:
     return f"{nodes[0]} {nodes[1]}\n" + "".join(f"{key:<{width}} = {value}\n" for key, value in keys.items())
 
 
+def write_changed(user: Path, tags: Mapping[str, str], directory: Path, known: Collection[str]) -> Path:
+    """Write a copy of an input into a folder, with other values of some keys; return its path.
+
+    Raises
+    ------
+    ConfigError
+        If a key is none of those that are known.
+    """
+    for tag in tags:
+        if tag.upper() not in known:
+            raise ConfigError(Problem(f"PWmat has no such key that is known here{nearest(tag.upper(), known)}", tag))
+    old = read_etot_input(user)
+    path = directory / "etot.input"
+    keys = {**old.keys, **{tag.upper(): value for tag, value in tags.items()}}
+    path.write_text(format_etot_input(old.nodes, keys), encoding="utf-8")
+    return path
+
+
 def renumber(user: EtotInput, elements: Mapping[int, str], species: Iterable[str]) -> dict[str, str]:
     """Return the keys that are numbered by potentials, for the potentials of one structure.
 
@@ -125,14 +148,35 @@ def renumber(user: EtotInput, elements: Mapping[int, str], species: Iterable[str
 
 
 def numbers_of(user: EtotInput, elements: Mapping[int, str]) -> dict[str, list[float | str]]:
-    """Return, in a form that spelling does not change, the keys that decide energies and forces."""
+    """Return, in a form that spelling does not change, the keys that decide energies and forces.
+
+    Of the lines ``SCF_ITER0_n`` only the smearing does, the last two words of the last one.
+    """
     found: dict[str, list[float | str]] = {}
     for key in sorted(user.keys):
         match = BY_POTENTIAL.fullmatch(key)
         name = f"{match[1]} {elements.get(int(match[2]), match[2])}" if match else key
-        if match or not _NOT_NUMBERS.fullmatch(key):
+        if match or not (_NOT_NUMBERS.fullmatch(key) or _OF_THE_WAY.fullmatch(key)):
             found[name] = [_number(word) for word in user.words(key)]
-    return found
+    lines = sorted((key for key in user.keys if key.startswith("SCF_ITER0_")), key=lambda key: (len(key), key))
+    smearing = user.words(lines[-1])[4:6] if lines else []
+    return found | ({"smearing": [_number(word) for word in smearing]} if smearing else {})
+
+
+def thresholds_of(user: EtotInput) -> dict[str, float]:
+    """Return the thresholds that the input gives, below which self-consistency ends."""
+    found = {key: _number((user.words(key) or [""])[0]) for key in _THRESHOLDS if key in user.keys}
+    return {key: value for key, value in found.items() if isinstance(value, float)}
+
+
+def start_elsewhere(user: EtotInput) -> dict[str, str]:
+    """Return the keys with which half as much of each new density is mixed, and random numbers are others."""
+    mixing = _number((user.words("KERK_AMIX") or [""])[0])
+    seed = _number((user.words("RANDOM_SEED") or [""])[0])
+    return {
+        "KERK_AMIX": f"{(mixing if isinstance(mixing, float) else _KERK_AMIX) / 2:.6g}",
+        "RANDOM_SEED": f"{(seed if isinstance(seed, float) else 0.0) + 1:.0f}",
+    }
 
 
 def _number(word: str) -> float | str:

@@ -185,6 +185,13 @@ class Engine(Params):
         """Return, in words, what the driver sets in the user's input; `al check` prints it."""
         return ()
 
+    def named_structures(self) -> Mapping[str, str]:
+        """Return the entries of ``structures`` for which the user gives something of its own: key and name.
+
+        A frame's ``info["structure"]`` says which entry it comes from.
+        """
+        return {}
+
     def tags(self) -> Collection[str]:
         """Return the names that `with_tags` takes; none where the user has no input file of the program's own."""
         return ()

@@ -14,7 +14,7 @@ from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Training
 from al_driver.workflow.check_data import check_data, open_init_bulks
-from al_driver.workflow.check_init import check_init_files
+from al_driver.workflow.check_init import check_init_files, check_named
 from al_driver.workflow.check_programs import check_engines, check_program, check_resources
 from al_driver.workflow.references import check_references
 from al_driver.workflow.report import Report, render_files
@@ -37,6 +37,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     engines = {label_key: params.label_engine, **{f"engines.{name}": engine for name, engine in params.engines.items()}}
     for key, engine in engines.items():
         report.collect(lambda engine=engine: engine.check(params.type_map), key)  # type: ignore[misc]
+        report.collect(lambda engine=engine: check_named(engine, structure_names(params.explore)), key)  # type: ignore[misc]
     report.collect(lambda: params.train.check(params.type_map), "train")
     report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
     report.collect(lambda: check_data(params, read=render))
@@ -79,7 +80,9 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
         lambda folder: params.explore.write_inputs(first, params.type_map, models, folder, relative_epsilon=epsilon),
         "explore",
     )
-    report.inputs |= render_files(lambda folder: params.label_engine.write_inputs(first.atoms, folder), "label")
+    frame = first.atoms.copy()
+    frame.info["structure"] = first.structure
+    report.inputs |= render_files(lambda folder: params.label_engine.write_inputs(frame, folder), "label")
     profile = resources.role("train")
     train = params.train.command(profile.argv(params.train.default_command), profile.env)
     explore = (*resources.role("explore").argv(params.explore.default_command), *params.explore.arguments())

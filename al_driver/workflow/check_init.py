@@ -1,12 +1,13 @@
 """``al check`` of an ``init_bulk``: its structures and engines, what is rendered for them, and the counts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from al_driver.data.sources import read_structures
 from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
 from al_driver.schema.resource import Resources
+from al_driver.schema.suggest import nearest
 from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.workflow.check_programs import check_engines, check_resources
 from al_driver.workflow.foretell import expected_counts, expected_split
@@ -37,15 +38,24 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
 
 def check_init_files(report: Report, params: InitBulkParams) -> None:
     """Add to a report what is wrong with the structures and engines of an ``init_bulk``."""
+    names = [entry.name or entry.path.stem for entry in params.structures]
     for engines in _find_calculations(params).values():
         for key, engine in engines.items():
             report.collect(lambda engine=engine: engine.check(params.type_map), key)  # type: ignore[misc]
+            report.collect(lambda engine=engine: check_named(engine, names), key)  # type: ignore[misc]
     sound = not report.errors
     for index, entry in enumerate(params.structures):
         report.collect(
             lambda entry=entry: _check_entry(entry, params, write=sound),  # type: ignore[misc]
             f"structures[{index}]",
         )
+
+
+def check_named(engine: Engine, names: Collection[str]) -> Iterator[Problem]:
+    """Yield entries of ``structures`` that an engine's keys speak of, and that are not there."""
+    for key, name in engine.named_structures().items():
+        if name not in names:
+            yield Problem(f"no structure is called {name!r}{nearest(name, names, otherwise='there are')}", key)
 
 
 def _find_calculations(params: InitBulkParams) -> dict[Calculation, dict[str, Engine]]:
@@ -109,6 +119,7 @@ def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -
 def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str]:
     """Return the inputs of the first structure's relaxation, dynamics and label."""
     unit = read_structures(entry.path, params.type_map)[0]
+    unit.info["structure"] = entry.name or entry.path.stem
     first = make_supercell(unit, entry.supercell)
     inputs: dict[str, str] = {}
     if entry.relax is not None:

@@ -1,5 +1,6 @@
 """VASP's files against other readers and numbers read by eye; what did not converge is told, step by step."""
 
+import gzip
 from pathlib import Path
 
 import ase.io
@@ -108,6 +109,17 @@ def test_ediff_must_be_reached_in_truth(tmp_path: Path) -> None:
         "step 1: 21 electronic steps, and NELM is 12",
         "step 2: 12 electronic steps, and NELM is 12",
     ]
+
+
+def test_ediff_must_be_reached_in_a_vasprun_too(tmp_path: Path) -> None:
+    text = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
+    assert text.count("0.00000100") >= 1
+    path = tmp_path / "vasprun.xml"
+    path.write_text(text.replace("0.00000100", "0.00000050"))  # the third step last changed by 7e-7
+    first, second, third = read_vasprun(path)
+    assert isinstance(first, Label) and isinstance(second, Label)
+    assert isinstance(third, EngineError) and third.reason == "scf_unconverged"
+    assert third.detail == "step 3: the energy still changed by 7.0e-07 eV; EDIFF is 5e-07"
 
 
 def test_a_run_that_broke_off_keeps_what_is_whole(tmp_path: Path) -> None:

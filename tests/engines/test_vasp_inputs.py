@@ -254,3 +254,52 @@ def test_tags_change_in_a_copy(tmp_path: Path) -> None:
     assert changed.settings() == engine.settings()
     with pytest.raises(ConfigError, match=r"NELMN: VASP has no such tag; did you mean 'NELM"):
         engine.with_tags({"NELMN": "400"}, tmp_path / "new")
+
+
+def test_frames_of_a_structure_may_have_incars_of_their_own(tmp_path: Path, oxide: Atoms) -> None:
+    metal = INCAR.replace("ISMEAR = 0 ; SIGMA = 0.05", "ISMEAR = 1 ; SIGMA = 0.2")
+    for name, text in (("metal", metal), ("fast", metal.replace("1E-8", "1E-5"))):
+        (tmp_path / f"INCAR.{name}").write_text(text)
+    own = {"Fe": {"label": str(tmp_path / "INCAR.metal"), "aimd": str(tmp_path / "INCAR.fast")}}
+    engine = make_engine(tmp_path, ["Fe", "O"], incar_of=own)
+    assert list(engine.check(["Fe", "O"])) == []
+    oxide.info["structure"] = "Fe"
+    found = {}
+    for calculation in ("label", "relax", "aimd"):
+        folder = tmp_path / calculation
+        folder.mkdir()
+        if calculation == "label":
+            engine.write_inputs(oxide, folder)
+        elif calculation == "relax":
+            engine.write_relaxation(oxide, Relaxation("positions", 0.1, 5), folder)
+        else:
+            engine.write_dynamics(oxide, SHORT, folder)
+        found[calculation] = read_incar(folder / "INCAR")
+    assert {name: (tags["SIGMA"], tags["EDIFF"]) for name, tags in found.items()} == {
+        "label": ("0.2", "1E-8"), "relax": ("0.2", "1E-8"), "aimd": ("0.2", "1E-5"),
+    }  # fmt: skip
+    oxide.info["structure"] = "FeO"
+    assert write(engine, oxide, tmp_path)["SIGMA"] == "0.05"
+    assert engine.named_structures() == {"incar_of.Fe": "Fe"}
+    assert engine.identity() != make_engine(tmp_path, ["Fe", "O"]).identity()
+    assert engine.accuracy("aimd") == {"EDIFF": 1e-8, "EDIFF of Fe": 1e-5}
+    retried = tmp_path / "retried"
+    retried.mkdir()
+    other = engine.with_tags({"ALGO": "All"}, retried)
+    oxide.info["structure"] = "Fe"
+    (tmp_path / "again").mkdir()
+    other.write_inputs(oxide, tmp_path / "again")
+    tags = read_incar(tmp_path / "again/INCAR")
+    assert (tags["ALGO"], tags["SIGMA"]) == ("All", "0.2")
+
+
+def test_incars_of_two_structures_keep_what_gives_energies_one_zero(tmp_path: Path) -> None:
+    (tmp_path / "INCAR.slab").write_text(INCAR.replace("ENCUT = 400", "ENCUT = 500") + "IVDW = 11\nISPIN = 2\n")
+    engine = make_engine(tmp_path, ["Si"], incar_of={"slab": str(tmp_path / "INCAR.slab")})
+    found = [problem for problem in engine.check(["Si"]) if problem.severity == "error"]
+    path = tmp_path / "INCAR.slab"
+    end = "for other structures: labels of both do not belong into one training"
+    assert [(problem.key, problem.message) for problem in found] == [
+        ("incar_of.slab", f"{path}: ENCUT = 500, and ENCUT = 400 {end}"),
+        ("incar_of.slab", f"{path}: IVDW = 11, and no IVDW {end}"),
+    ]

@@ -1,5 +1,6 @@
 """What is read of VASP: in the order that was sent, in full precision; and why there is no label."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,32 @@ def test_moments_come_back_in_the_order_that_was_sent(alloy: Atoms, tmp_path: Pa
     plain = calculate(make_engine(tmp_path, ["Al", "Cu"], INCAR + "ISPIN = 1\n"), alloy, tmp_path / "plain")
     assert "magmoms" not in plain.info
     assert label.energy - plain.energy == pytest.approx(-0.01 * 30, abs=1e-6)
+
+
+def test_each_frame_of_dynamics_has_its_moments(alloy: Atoms, tmp_path: Path) -> None:
+    alloy.set_initial_magnetic_moments([1.0, 2.0, 3.0, -4.0])
+    engine = make_engine(tmp_path, ["Al", "Cu"], INCAR + "ISPIN = 2\n")
+    engine.write_dynamics(alloy, SHORT, tmp_path)
+    assert run_standin(engine, tmp_path) == 0
+    outcar = tmp_path / "OUTCAR"
+    first, last = "   0.950   0.950", "   0.750   0.750"
+    text = outcar.read_text()
+    assert text.count(first) == 5
+    outcar.write_text(last.join(text.rsplit(first, 1)))  # of the last frame alone
+    (_, second), (_, fourth) = engine.read_dynamics(tmp_path, SHORT)
+    assert isinstance(second, Label) and isinstance(fourth, Label)
+    assert second.info["magmoms"] == pytest.approx([0.95, 1.9, 2.85, -3.8])
+    assert fourth.info["magmoms"] == pytest.approx([0.75, 1.9, 2.85, -3.8])
+
+
+def test_one_that_hangs_gives_no_label(alloy: Atoms, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    engine.write_inputs(alloy, tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_standin(engine, tmp_path, "hang", timeout=5)
+    assert not engine.is_complete(tmp_path)
+    with pytest.raises(EngineError, match="no_output: VASP wrote no OUTCAR"):
+        engine.read_label(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,16 @@ def make_engine(folder: Path, elements: Sequence[str], incar: str = INCAR, **cha
     return Vasp.model_validate(make_keys(folder, elements, incar, **changes))
 
 
-def run_standin(engine: Engine, directory: Path, fault: str = "") -> int:
+def run_standin(engine: Engine, directory: Path, fault: str = "", timeout: float | None = None) -> int:
     """Run the stand-in in a folder; return its exit code."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "STANDIN_VASP": fault}
     with (directory / engine.output_name).open("wb") as output:
         return subprocess.run(
-            [sys.executable, str(STANDIN)], cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=env, check=False
+            [sys.executable, str(STANDIN)],
+            cwd=directory,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            timeout=timeout,
+            check=False,
         ).returncode

@@ -16,6 +16,7 @@ from al_driver.engines.vasp.incar import read_incar
 from al_driver.explorers.lammps import LammpsExplorer
 from al_driver.explorers.sweep import make_trajectories, read_entries
 from al_driver.jobs.processes import find_program
+from al_driver.workflow.check_init import check_named
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
 from vasp_case import COMMAND, INCAR, make_engine, make_keys, run_standin
@@ -108,6 +109,13 @@ def test_frames_that_differ_in_moments_alone_are_two(tmp_path: Path) -> None:
     zero = plain.copy()
     zero.set_initial_magnetic_moments([0.0] * 8)
     assert frame_key(zero) == frame_key(plain)
+
+
+def test_an_incar_for_a_structure_that_is_not_there_is_told(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Fe", "O"], incar_of={"slap": str(tmp_path / "INCAR.user")})
+    (problem,) = check_named(engine, ["bulk", "slab"])
+    assert str(problem) == "incar_of.slap: no structure is called 'slap'; did you mean 'slab'?"
+    assert not list(check_named(engine, ["slap"]))
 
 
 @pytest.mark.long

@@ -1,10 +1,11 @@
 """VASP's vasprun.xml, element by element. Energy: ``e_fr_energy``; virial: ``stress`` (kbar, as "in kB") × volume.
 
-A step counts as converged if it needed fewer electronic steps than NELM. What a killed run left is read up to where
-it breaks off. Eight decimals.
+A step counts as converged if it needed fewer electronic steps than NELM and its energy last changed by less than EDIFF.
+What a killed run left is read up to where it breaks off. Eight decimals.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,6 +17,18 @@ from al_driver.data.formats.steps import KBAR_TO_EV_PER_A3, Step, open_stream, p
 from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
 
+_ROUNDED = 2e-8  # energies and EDIFF are printed with eight decimals
+
+
+@dataclass
+class _Run:
+    """What stands at the head of a run."""
+
+    numbers: Array | None = None
+    max_steps: int = 0
+    ediff: float = np.inf
+    info: dict[str, str] = field(default_factory=lambda: {"program": "vasp", "version": "unknown"})
+
 
 def read_vasprun(path: Path) -> Iterator[Step]:
     """Yield each ionic step of a vasprun.xml.
@@ -25,30 +38,29 @@ def read_vasprun(path: Path) -> Iterator[Step]:
     ValueError
         If it is no vasprun.xml.
     """
-    numbers: Array | None = None
-    max_steps, number = 0, 0
-    info = {"program": "vasp", "version": "unknown"}
+    run, number = _Run(), 0
     with open_stream(path) as stream:
         try:
             for _, element in ET.iterparse(stream):  # noqa: S314  (a user's own file)
                 if element.tag == "generator":
-                    info["version"] = _text(element, "i[@name='version']", "unknown")
+                    run.info["version"] = _text(element, "i[@name='version']", "unknown")
                 elif element.tag == "parameters":
-                    max_steps = int(_text(element, ".//i[@name='NELM']", "0"))
+                    run.max_steps = int(_text(element, ".//i[@name='NELM']", "0"))
+                    run.ediff = parse_float(_text(element, ".//i[@name='EDIFF']", "inf"))
                 elif element.tag == "atominfo":
                     names = [_text(row, "c", "") for row in element.iterfind("array[@name='atoms']/set/rc")]
-                    numbers = np.array([atomic_numbers[name] for name in names])
+                    run.numbers = np.array([atomic_numbers[name] for name in names])
                 elif element.tag == "calculation":
                     number += 1
-                    if numbers is None or not max_steps:
+                    if run.numbers is None or not run.max_steps:
                         raise ValueError("no vasprun.xml: it names no atoms or no NELM")
-                    yield _read_step(element, numbers, max_steps, info, number, path)
+                    yield _read_step(element, run.numbers, run, number, path)
                     element.clear()
         except ET.ParseError as error:
-            if not number and numbers is None:
+            if not number and run.numbers is None:
                 raise ValueError(f"no XML ({error})") from error
             yield EngineError("no_output", path, f"breaks off in step {number + 1} ({error})")
-    if number == 0 and numbers is not None:
+    if number == 0 and run.numbers is not None:
         yield EngineError("no_output", path, "the run ended before its first energy")
 
 
@@ -63,20 +75,27 @@ def _array(element: ET.Element, path: str) -> Array | None:
     return parse_floats(" ".join(row.text or "" for row in found.iterfind("v")).encode()).reshape(-1, 3)
 
 
-def _read_step(
-    element: ET.Element, numbers: Array, max_steps: int, info: dict[str, str], number: int, path: Path
-) -> Step:
+def _read_step(element: ET.Element, numbers: Array, run: _Run, number: int, path: Path) -> Step:
     cell = _array(element, "structure/crystal/varray[@name='basis']")
     scaled = _array(element, "structure/varray[@name='positions']")
     forces = _array(element, "varray[@name='forces']")
     stress = _array(element, "varray[@name='stress']")
     energy = _text(element, "energy/i[@name='e_fr_energy']", "")
-    n_steps = len(element.findall("scstep"))
     if cell is None or scaled is None or forces is None or not energy:
         return EngineError("no_output", path, f"step {number} lacks its structure, energy or forces")
-    if not 0 < n_steps < max_steps:
-        detail = f"step {number}: {n_steps} electronic steps, and NELM is {max_steps}"
-        return EngineError("scf_unconverged", path, detail)
+    unconverged = _why_unconverged(element, run)
+    if unconverged:
+        return EngineError("scf_unconverged", path, f"step {number}: {unconverged}")
     atoms = Atoms(numbers, positions=scaled @ cell, cell=cell, pbc=True)
     virial = None if stress is None else stress * KBAR_TO_EV_PER_A3 * atoms.get_volume()
-    return Label(atoms, parse_float(energy), forces, virial, dict(info))
+    return Label(atoms, parse_float(energy), forces, virial, dict(run.info))
+
+
+def _why_unconverged(element: ET.Element, run: _Run) -> str:
+    energies = [parse_float(_text(each, "energy/i[@name='e_fr_energy']", "nan")) for each in element.iterfind("scstep")]
+    if not 0 < len(energies) < run.max_steps:
+        return f"{len(energies)} electronic steps, and NELM is {run.max_steps}"
+    change = abs(energies[-1] - energies[-2]) if len(energies) > 1 else 0.0
+    if not change <= 1.1 * run.ediff + _ROUNDED:
+        return f"the energy still changed by {change:.1e} eV; EDIFF is {run.ediff:g}"
+    return ""

@@ -22,15 +22,15 @@ from al_driver.engines.vasp.incar import (
     Tags,
     electronic,
     format_incar,
-    is_true,
     known_tags,
     number,
     read_incar,
     write_changed,
 )
-from al_driver.engines.vasp.lint import functionals, lint, lint_ldau, lint_potentials
+from al_driver.engines.vasp.lint import functionals, lint, lint_apart, lint_ldau, lint_potentials, lint_spin
+from al_driver.engines.vasp.params import CALCULATIONS, IncarFiles, incar_of
 from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
-from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_potential
+from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_of_element
 from al_driver.engines.vasp.result import is_done, read_relaxed, read_single, read_trajectory
 from al_driver.engines.vasp.sites import (
     Hubbard,
@@ -42,21 +42,10 @@ from al_driver.engines.vasp.sites import (
 )
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_path
-from al_driver.schema.base import Float, Params, PositiveFloat, UserPath, identity
+from al_driver.schema.base import Float, Name, PositiveFloat, UserPath, identity
 from al_driver.schema.elements import Element
 from al_driver.schema.suggest import nearest, nearest_file
 from al_driver.units import Unit
-
-
-class IncarFiles(Params):
-    """An INCAR for each calculation; the label's serves those that are left out."""
-
-    label: UserPath
-    """For labels."""
-    relax: UserPath | None = None
-    """For relaxations; the label's when left out."""
-    aimd: UserPath | None = None
-    """For molecular dynamics; the label's when left out."""
 
 
 class Vasp(Engine):
@@ -66,6 +55,8 @@ class Vasp(Engine):
     """VASP."""
     incar: UserPath | IncarFiles
     """Your own INCAR, or one each for label, relax and aimd; its tags are kept but for those of motion."""
+    incar_of: dict[Name, UserPath | IncarFiles] = Field(default={})
+    """Other INCARs for the frames of some structures, by the name of their entry in ``structures``."""
     potcar: Annotated[dict[Element, UserPath], Field(min_length=1)]
     """A POTCAR of one potential for each element; they are joined in the order of each structure."""
     kspacing: Annotated[PositiveFloat, Unit("1/Å")] | None = None
@@ -112,7 +103,8 @@ class Vasp(Engine):
         return "INIWAV = 0 (1 where yours is 0), half of AMIX"
 
     def write_other_start(self, atoms: Atoms, directory: Path) -> None:
-        self._write(atoms, directory, "label", motion.other_start_tags(read_incar(self._incar("label"))))
+        user = read_incar(self._incar("label", atoms.info.get("structure")))
+        self._write(atoms, directory, "label", motion.other_start_tags(user))
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         """Write the input of a relaxation.
@@ -123,7 +115,12 @@ class Vasp(Engine):
             As `write_inputs`; or if a cell is to be relaxed that is not periodic in three directions.
         """
         check_relaxable(atoms, relaxation)
-        self._write(atoms, directory, "relax", motion.relaxation_tags(read_incar(self._incar("relax")), relaxation))
+        self._write(
+            atoms,
+            directory,
+            "relax",
+            motion.relaxation_tags(read_incar(self._incar("relax", atoms.info.get("structure"))), relaxation),
+        )
 
     def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
         """Write the input of molecular dynamics.
@@ -155,7 +152,7 @@ class Vasp(Engine):
                 yield self._no_potential(symbol)
         for symbol in self.potcar:
             try:
-                potentials[symbol] = self._read_potential(symbol)
+                potentials[symbol] = read_of_element(self.potcar[symbol], symbol)
             except ConfigError as error:
                 yield from error.problems
         for message, severity in functionals(potentials) if potentials else ():
@@ -184,18 +181,33 @@ class Vasp(Engine):
         return known_tags()
 
     def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
-        return self.model_copy(update={"incar": write_changed(self._incar("label"), tags, directory)})
+        changed: dict[str, Path] = {}
+        for name in self.incar_of:
+            (directory / name).mkdir()
+            changed[name] = write_changed(self._incar("label", name), tags, directory / name)
+        incar = write_changed(self._incar("label"), tags, directory)
+        return self.model_copy(update={"incar": incar, "incar_of": changed})
+
+    def named_structures(self) -> Mapping[str, str]:
+        return {f"incar_of.{name}": name for name in self.incar_of}
 
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:
-        return {"EDIFF": number(read_incar(self._incar(calculation)), "EDIFF", EDIFF)}
+        files = {"EDIFF": self._incar(calculation)}
+        files |= {f"EDIFF of {name}": self._incar(calculation, name) for name in self.incar_of}
+        return {name: number(read_incar(path), "EDIFF", EDIFF) for name, path in files.items()}
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         return {
             "engine": "vasp",
             "incar": electronic(read_incar(self._incar(calculation))),
+            "incar_of": {
+                name: electronic(read_incar(self._incar(calculation, name))) for name in sorted(self.incar_of)
+            },
             "potcar": {
                 symbol: {"titel": potential.title, "sha256": potential.sha256}
-                for symbol, potential in sorted((each, self._read_potential(each)) for each in self.potcar)
+                for symbol, potential in sorted(
+                    (each, read_of_element(self.potcar[each], each)) for each in self.potcar
+                )
             },
             "kspacing": self.kspacing,
             "kpoints": None if self.kpoints is None else {"sha256": hash_path(self.kpoints)},
@@ -204,67 +216,38 @@ class Vasp(Engine):
             "charge": self.charge or 0.0,
         }
 
-    def _incar(self, calculation: Calculation) -> Path:
-        if isinstance(self.incar, Path):
-            return self.incar
-        return getattr(self.incar, calculation) or self.incar.label
+    def _incar(self, calculation: Calculation, structure: object = None) -> Path:
+        return incar_of(self.incar_of.get(str(structure), self.incar), calculation)
+
+    def _each_incar(self) -> dict[Path, tuple[str, Calculation, Path]]:
+        """Return, by file, the key that first names it, the calculation, and what other structures have for that."""
+        found: dict[Path, tuple[str, Calculation, Path]] = {}
+        for key, name in {"incar": None, **{f"incar_of.{name}": name for name in self.incar_of}}.items():
+            is_one = isinstance(self.incar_of.get(name, self.incar) if name else self.incar, Path)
+            for calculation in CALCULATIONS:
+                place = key if is_one else f"{key}.{calculation}"
+                found.setdefault(self._incar(calculation, name), (place, calculation, self._incar(calculation)))
+        return found
 
     def _check_incars(self, type_map: Sequence[str], potentials: dict[str, Potential]) -> Iterator[Problem]:
-        done = set[Path]()
-        for calculation in ("label", "relax", "aimd"):
-            path = self._incar(calculation)
-            key = "incar" if isinstance(self.incar, Path) else f"incar.{calculation}"
-            if path in done:
-                continue
-            done.add(path)
+        grid = "kspacing" if self.kspacing is not None else "kpoints" if self.kpoints is not None else None
+        for path, (key, calculation, main) in self._each_incar().items():
             try:
                 user = read_incar(path)
             except ConfigError as error:
                 hint = "" if path.exists() else nearest_file(path)
                 yield from (Problem(f"{path}: {each.message}{hint}", key) for each in error.problems)
                 continue
-            findings = [*lint(user, calculation, type_map), *lint_ldau(user, self.ldau), *self._check_grid(user)]
+            findings = [*lint(user, calculation, type_map), *lint_ldau(user, self.ldau), *lint_spin(user, self.magmoms)]
+            findings += kgrid.check_source(user, grid)
+            findings += lint_apart(user, read_incar(main)) if main.is_file() else ()
             findings += lint_potentials(user, potentials) if potentials else ()
-            clash = next(
-                (f"{name} = {user[name]}" for name in ("LNONCOLLINEAR", "LSORBIT") if is_true(user, name)), None
-            )
-            clash = f"ISPIN = {user['ISPIN']}" if number(user, "ISPIN", 2) != 2 else clash
-            if self.magmoms and clash:
-                findings.append((f"{clash}, but `magmoms` are given; take one of them out", "error"))
             for message, severity in findings:
                 yield Problem(f"{path}: {message}", key, severity=severity)
-
-    def _check_grid(self, user: Tags) -> list[tuple[str, Literal["error", "warning"]]]:
-        own = "kspacing" if self.kspacing is not None else "kpoints" if self.kpoints is not None else None
-        if own and "KSPACING" in user:
-            return [(f"KSPACING of the INCAR and `{own}` both choose k-points; take one of them out", "error")]
-        if not own and "KSPACING" not in user:
-            return [("nothing chooses k-points; give `kspacing`, `kpoints`, or KSPACING in the INCAR", "error")]
-        return []
 
     def _no_potential(self, symbol: str) -> Problem:
         hint = nearest(symbol, self.potcar, otherwise="there are")
         return Problem(f"no POTCAR for {symbol} of the type_map{hint}", key="potcar")
-
-    def _read_potential(self, symbol: str) -> Potential:
-        """Read the potential of an element.
-
-        Raises
-        ------
-        ConfigError
-            If it is not one, or is of another element.
-        """
-        path, key = self.potcar[symbol], f"potcar.{symbol}"
-        if not path.is_file():
-            raise ConfigError(Problem(f"{path} does not exist{nearest_file(path)}", key))
-        try:
-            potential = read_potential(path)
-        except ConfigError as error:
-            raise ConfigError([Problem(f"{path} {each.message}", key) for each in error.problems]) from error
-        if potential.element != symbol:
-            found = f"{path} is for {potential.element} (TITEL {potential.title}), not for {symbol}"
-            raise ConfigError(Problem(found, key))
-        return potential
 
     def _write(
         self, atoms: Atoms, directory: Path, calculation: Calculation, own: Tags, velocities: Array | None = None
@@ -276,10 +259,10 @@ class Vasp(Engine):
             raise ConfigError("a structure for VASP has no cell; put a molecule into a box, with vacuum around it.")
         check_tags(self.magmoms, "magmoms", atoms)
         check_tags(self.ldau, "ldau", atoms)
-        user = read_incar(self._incar(calculation))
+        user = read_incar(self._incar(calculation, atoms.info.get("structure")))
         layout = make_layout(atoms, list(self.potcar), split_sites(self.ldau))
         symbols = [symbol for (symbol, _), _ in layout.groups]
-        potentials = {symbol: self._read_potential(symbol) for symbol in symbols}
+        potentials = {symbol: read_of_element(self.potcar[symbol], symbol) for symbol in symbols}
         own = own | self._structure_tags(user, atoms, layout, potentials)
         grid, source = kgrid.choose_grid(atoms, user, self.kspacing, self.kpoints)
         if number(user, "ISMEAR", 1) == -5 and kgrid.n_points(grid) < kgrid.FEWEST_FOR_TETRAHEDRA:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -55,6 +56,15 @@ def choose_grid(
         raise ConfigError(Problem(message, key="kspacing"))
     periodic = Atoms(cell=atoms.cell, pbc=True)  # VASP knows no other
     return kpoint_grid(periodic, spacing), f"from KSPACING {spacing:g} 1/Å of the INCAR, chosen by VASP"
+
+
+def check_source(user: Tags, key: str | None) -> list[tuple[str, Literal["error", "warning"]]]:
+    """Return what is wrong when the INCAR and a key of ours, or neither, choose k-points."""
+    if key and "KSPACING" in user:
+        return [(f"KSPACING of the INCAR and `{key}` both choose k-points; take one of them out", "error")]
+    if not key and "KSPACING" not in user:
+        return [("nothing chooses k-points; give `kspacing`, `kpoints`, or KSPACING in the INCAR", "error")]
+    return []
 
 
 def describe_grid(grid: tuple[int, int, int] | None, source: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from al_driver.engines.base import Calculation
-from al_driver.engines.vasp.incar import EDIFF, Tags, canonical, is_true, known_tags, number, words
+from al_driver.engines.vasp.incar import EDIFF, Tags, canonical, electronic, is_true, known_tags, number, words
 from al_driver.engines.vasp.potentials import Potential
 from al_driver.engines.vasp.sites import Hubbard
 from al_driver.schema.suggest import nearest
@@ -19,6 +19,8 @@ _ENCUT_PER_ENMAX = 1.3
 _MAX_EDIFF, _MIN_NELM = 1e-5, 100
 _OF_ONE_CELL = ("NBANDS", "NGX", "NGY", "NGZ", "NGXF", "NGYF", "NGZF", "NUPDOWN", "EFIELD", "DIPOL", "ROPT", "FERWE")
 _OF_ATOMS = {"NELECT": "charge", "MAGMOM": "magmoms", "LDAUL": "ldau", "LDAUU": "ldau", "LDAUJ": "ldau"}
+_OF_A_STRUCTURE = words("ISMEAR SIGMA KSPACING KGAMMA ISPIN LDIPOL IDIPOL EPSILON LREAL ROPT AMIN")
+"""What may differ between structures of one training set: k-points, smearing, whether spin is looked for."""
 _D_AND_F = {2: 4, 3: 6}  # LMAXMIX for U on such electrons
 
 
@@ -61,6 +63,23 @@ def functionals(potentials: Mapping[str, Potential]) -> Iterator[Finding]:
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{symbol}: {title} (LEXCH {lexch})" for symbol, (lexch, title) in kinds.items())
         yield f"the potentials are of different functionals: {told}", "warning"
+
+
+def lint_spin(tags: Tags, magmoms: Mapping[str, float]) -> Iterator[Finding]:
+    """Yield that moments are given, and the INCAR forbids them or wants vectors."""
+    clash = next((f"{name} = {tags[name]}" for name in ("LNONCOLLINEAR", "LSORBIT") if is_true(tags, name)), None)
+    clash = f"ISPIN = {tags['ISPIN']}" if number(tags, "ISPIN", 2) != 2 else clash
+    if magmoms and clash:
+        yield f"{clash}, but `magmoms` are given; take one of them out", "error"
+
+
+def lint_apart(tags: Tags, main: Tags) -> Iterator[Finding]:
+    """Yield in what a structure's INCAR differs from the others' such that their energies have no common zero."""
+    own, others = electronic(tags), electronic(main)
+    for name in sorted({*own, *others} - _OF_A_STRUCTURE):
+        if own.get(name) != others.get(name):
+            told, wanted = (f"{name} = {each[name]}" if name in each else f"no {name}" for each in (own, others))
+            yield f"{told}, and {wanted} for other structures: labels of both do not belong into one training", "error"
 
 
 def lint_ldau(tags: Tags, ldau: Mapping[str, Hubbard]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
 from al_driver.layout import WorkFolder
+from al_driver.schema.suggest import nearest_file
 
 FOLDER = ".potcar"
 LINK = "POTCAR"
@@ -78,6 +79,28 @@ def read_potential(path: Path) -> Potential:
     return Potential(
         element, titles[0], functional[1] if functional else "", zval, enmax, hashlib.sha256(data).hexdigest()
     )
+
+
+def read_of_element(path: Path, symbol: str) -> Potential:
+    """Read the potential of an element.
+
+    Raises
+    ------
+    ConfigError
+        If it is not one, or is of another element.
+    """
+    key = f"potcar.{symbol}"
+    if not path.is_file():
+        raise ConfigError(Problem(f"{path} does not exist{nearest_file(path)}", key))
+    try:
+        potential = read_potential(path)
+    except ConfigError as error:
+        raise ConfigError([Problem(f"{path} {each.message}", key) for each in error.problems]) from error
+    if potential.element != symbol:
+        raise ConfigError(
+            Problem(f"{path} is for {potential.element} (TITEL {potential.title}), not for {symbol}", key)
+        )
+    return potential
 
 
 def link_joined(paths: Sequence[Path], directory: Path) -> None:

@@ -5,6 +5,7 @@ show the same. Later frames have those five. The reader of the OUTCAR says what 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def read_single(directory: Path, output: str) -> Label:
         raise EngineError("engine_error", directory, f"{len(steps)} ionic steps, where one frame was asked for")
     label = _require(steps[0], directory)
     _check_start(sent, order, label, directory)
-    return _in_order(label, sent, order, directory, moments=_read_moments(directory))
+    return _in_order(label, sent, order, directory, moments=_last_moments(directory))
 
 
 def read_relaxed(directory: Path, output: str, relaxation: Relaxation) -> Label:
@@ -58,7 +59,7 @@ def read_relaxed(directory: Path, output: str, relaxation: Relaxation) -> Label:
     positions = _unwrapped(sent.positions, last, order)
     cell = last.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
     atoms = carry_sites(sent, Atoms(sent.numbers, positions=positions, cell=cell, pbc=sent.pbc))
-    label = _in_order(last, atoms, order, directory, moments=_read_moments(directory))
+    label = _in_order(last, atoms, order, directory, moments=_last_moments(directory))
     missing = what_is_missing(label.forces, last.virial, relaxation)
     if missing:
         limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
@@ -76,6 +77,8 @@ def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tu
         words = f"VASP calculated {len(steps)} steps, not {dynamics.n_steps + 1}; it may have been told to stop"
         raise EngineError("no_output", directory, words)
     positions, frames = sent.positions, dict[int, Label | EngineError]()
+    tables = _read_moments(directory)
+    moments: Sequence[list[float] | None] = tables if len(tables) == len(steps) else [None] * len(steps)
     for index, step in enumerate(steps):
         if isinstance(step, EngineError):
             frames[index] = EngineError(step.reason, directory, step.detail)
@@ -83,7 +86,7 @@ def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tu
         positions = _unwrapped(positions, step, order) if index else positions
         atoms = carry_sites(sent, Atoms(sent.numbers, positions=positions, cell=sent.cell, pbc=sent.pbc))
         try:
-            frames[index] = _in_order(step, atoms, order, directory)
+            frames[index] = _in_order(step, atoms, order, directory, moments[index])
         except EngineError as error:
             frames[index] = EngineError(error.reason, directory, f"step {index}: {error.detail}")
     return [(step, frames[step]) for step in dynamics.steps]
@@ -150,11 +153,15 @@ def _in_order(
     return replace(label, atoms=atoms, forces=forces, virial=virial, info=info)
 
 
-def _read_moments(directory: Path) -> list[float] | None:
+def _last_moments(directory: Path) -> list[float] | None:
     """Return the moments of the atoms in the end, in the order of the POSCAR; None where VASP printed none."""
+    tables = _read_moments(directory)
+    return tables[-1] if tables else None
+
+
+def _read_moments(directory: Path) -> list[list[float]]:
+    """Return the moments of the atoms at each ionic step, in the order of the POSCAR; none of vectors."""
     text = (directory / OUTCAR).read_text(encoding="utf-8", errors="replace")
-    tables = _MOMENTS.findall(text)
-    if not tables or "magnetization (y)" in text:  # none, or vectors
-        return None
-    rows = [line.split() for line in tables[-1].splitlines() if line.split()]
-    return [float(row[-1]) for row in rows if row[0].isdecimal()]
+    tables = () if "magnetization (y)" in text else _MOMENTS.findall(text)
+    rows = [[line.split() for line in table.splitlines()] for table in tables]
+    return [[float(row[-1]) for row in table if row and row[0].isdecimal()] for table in rows]

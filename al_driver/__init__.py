@@ -15,6 +15,7 @@ _WHERE = {
     "status": "workflow.status",
     "convert": "workflow.convert",
     "gather": "workflow.gather",
+    "explain": "workflow.explain",
     "RunParams": "schema.run",
     "InitBulkParams": "schema.init_bulk",
     "Resources": "schema.resource",

@@ -210,6 +210,24 @@ def gather(
 
 
 @app.command()
+def explain(
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET[:INDEX]", help="A labelled set, a system of it, or an extxyz file.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Tell where labelled frames are from, what chose them and what calculated them; of one frame with :INDEX."""
+    from al_driver.live_explain import lineage_table
+    from al_driver.workflow.explain import explain as read_lineage
+
+    told = read_lineage(dataset)
+    if as_json:
+        sys.stdout.write(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    else:
+        _console().print(lineage_table(told))
+
+
+@app.command()
 def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")]) -> None:
     """Print the JSON Schema of a file, for editors."""
     from al_driver.schema.jsonschema import schema_text

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,10 @@ def hash_json(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def hash_path(path: Path) -> str:
-    """Return the sha256 of a file, or of a folder's files with their relative names."""
+def hash_path(path: Path, leave_out: Collection[str] = ()) -> str:
+    """Return the sha256 of a file, or of a folder's files with their relative names, but for files of some names."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in leave_out)
         return hash_json([[str(file.relative_to(path)), hash_path(file)] for file in files])
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -30,8 +30,8 @@ SUBMITTED_FILE = "submitted.json"  # executor and job id
 STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too much failed
 FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
 RETRIED_FILE = "failed.retried.json"  # the same, once the task is run again in spite of it
-LEDGER_FILE = "frames.jsonl"  # of a dataset: where each frame is from
-SETTINGS_FILE = "settings.json"  # of what was gathered: of each reference, by its hash
+LEDGER_FILE = "frames.jsonl"  # of a labelled set: where each frame is from
+SETTINGS_FILE = "settings.json"  # beside it: of each reference, by its hash
 STEPS = ("train", "explore", "query", "label")
 INIT_STAGES = ("relax", "supercell", "scale", "perturb", "aimd", "label")
 

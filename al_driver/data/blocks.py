@@ -3,6 +3,7 @@
 An `ase.Atoms` a frame costs more time than reading the frame does. eV, Å, eV/Å.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -128,22 +129,27 @@ def take(blocks: Sequence[Block], indices: Sequence[int]) -> list[Block]:
     return list(chosen)
 
 
-def write_blocks(directory: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> dict[str, int]:
-    """Write ``directory/<formula>/`` as deepmd/npy; return the number of frames of each system.
+def write_blocks(directory: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> list[tuple[str, int]]:
+    """Write ``directory/<formula>/`` as deepmd/npy; return the system and the index in it of each frame.
 
     The same bytes as `data.dataset.write_systems` writes. Blocks are all labelled, or none is.
     """
     import dpdata  # imports deepmd where it is installed: 0.4 s that `al status` need not pay
 
     groups: dict[str, list[Block]] = {}
+    counts: Counter[str] = Counter()
+    places = []
     for stored in (stored for block in blocks for stored in _stored(block, type_map)):
         atoms = stored.take([0]).frames()[0]
-        groups.setdefault(formula_name(atoms, type_map) + kind_name(atoms), []).append(stored)
+        name = formula_name(atoms, type_map) + kind_name(atoms)
+        groups.setdefault(name, []).append(stored)
+        places += [(name, counts[name] + index) for index in range(len(stored))]
+        counts[name] += len(stored)
     for name, group in groups.items():
         data = _dpdata_arrays(group, type_map)
         system = (dpdata.LabeledSystem if "energies" in data else dpdata.System)(data=data)
         system.to("deepmd/npy", directory / name, set_size=len(data["coords"]))
-    return {name: sum(map(len, group)) for name, group in groups.items()}
+    return places
 
 
 def _stored(block: Block, type_map: Sequence[str]) -> list[Block]:

@@ -24,7 +24,7 @@ VACUUM = 30.0
 _MIXED = "real_atom_types"  # the array of deepmd/npy/mixed: species of each frame, where type.raw says nothing
 
 
-def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> None:
+def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[str]) -> list[tuple[str, int]]:
     """Write labelled frames (``info["energy"]``, ``arrays["forces"]``) as ``directory/<formula>/set.000/*.npy``.
 
     Parameters
@@ -34,16 +34,21 @@ def write_dataset(directory: Path, frames: Sequence[Atoms], type_map: Sequence[s
         and for a moment there is none.
     frames
         In the order in which they shall be written.
+
+    Returns
+    -------
+    The system and the index in it of each frame.
     """
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # left by an interrupted write
     temporary.mkdir(parents=True)
-    write_systems(temporary, frames, type_map)
+    places = write_systems(temporary, frames, type_map)
     if directory.is_dir() and hash_path(directory) == hash_path(temporary):
         shutil.rmtree(temporary)
-        return
+        return places
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
+    return places
 
 
 def write_systems(

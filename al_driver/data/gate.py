@@ -17,6 +17,9 @@ from al_driver.errors import EngineError
 from al_driver.schema.base import Params, PositiveFloat
 from al_driver.units import Unit
 
+CHECKS = ("converged", "species", "cell", "positions", "finite", "distances", "forces")
+"""What every label that is kept has passed, in words: the first by its engine, the others by `check_label`."""
+
 
 class GateLimits(Params):
     """What a label must keep to. A value on a limit is refused; a distance on it is not."""

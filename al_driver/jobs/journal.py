@@ -78,6 +78,18 @@ class JournalReader:
         return [event for line in text.splitlines() if (event := _parse(line)) is not None]
 
 
+def read_last_runs(jobs_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return, by task, the host and the seconds of what ended last of it in any job of a batch."""
+    runs: dict[str, dict[str, Any]] = {}
+    for folder in sorted(jobs_dir.glob("*/")):
+        host = None
+        for event in JournalReader(folder).read():
+            host = event.get("host", host)  # the first line tells it
+            if event.get("event") == "end" and "seconds" in event:
+                runs[event["task"]] = {"host": host, "seconds": event["seconds"]}
+    return runs
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)

@@ -69,6 +69,8 @@ class QueryJob(Params):
     """The trajectories."""
     labelled: tuple[str, ...] = ()
     """deepmd/npy folders whose frames are labelled already."""
+    models: tuple[str, ...] = ()
+    """Hashes of the models whose deviations are the scores, to be told of each frame."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -115,6 +115,7 @@ def write_selected(directory: Path, job: QueryJob, choice: Choice) -> None:
             "score": frame.score,
             "metric": job.query.metric,
             "iteration": job.iteration,
+            **({"models": " ".join(job.models)} if job.models else {}),
         }
         frame.atoms.arrays.pop("forces", None)  # the model's, not a label
     write_frames(directory / SELECTED_FILE, [frame.atoms for frame in choice.frames])

@@ -7,7 +7,7 @@ memory at once: as much as the dataset takes on the disk.
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from al_driver.data.blocks import Block, take, write_blocks
 from al_driver.data.dataset import formula_name
 from al_driver.data.formats.load import Loaded, Source, find_sources, refused
 from al_driver.data.frames import write_frames
+from al_driver.data.ledger import Row, told_of, way_to, write_ledger
 from al_driver.data.sources import find_paths
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.elements import check_type_map
@@ -255,10 +256,13 @@ def _write(parts: dict[str, list[Block]], to: str, result: Conversion) -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # left by one that was killed
     write = write_blocks if to == NPY else _write_extxyz
     try:
+        rows: list[Row] = []
         for part, blocks in parts.items():
             (temporary / part).mkdir(parents=True)
-            for name, count in write(temporary / part, blocks, result.type_map).items():
-                result.written[f"{part}/{name}".lstrip("/")] = count
+            places = write(temporary / part, blocks, result.type_map)
+            rows += _make_rows(part, places, blocks, out)
+        result.written = dict(Counter(row["system"] for row in rows))
+        write_ledger(temporary, rows, {})
         if out.is_dir():
             out.rmdir()  # it is empty
         temporary.rename(out)
@@ -266,11 +270,28 @@ def _write(parts: dict[str, list[Block]], to: str, result: Conversion) -> None:
         shutil.rmtree(temporary, ignore_errors=True)  # of one that is interrupted
 
 
-def _write_extxyz(folder: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> dict[str, int]:
+def _make_rows(part: str, places: Sequence[tuple[str, int]], blocks: Sequence[Block], out: Path) -> Iterator[Row]:
+    """Yield the lines of the ledger; a source that is there is told by its way from ``out``."""
+    ways: dict[str, str] = {}
+    infos = (info for block in blocks for info in block.infos)
+    for (name, index), info in zip(places, infos, strict=True):
+        source = str(info["source"])
+        if source not in ways:
+            ways[source] = way_to(source, out)
+        where = {"system": f"{part}/{name}".lstrip("/"), "index": index}
+        yield where | told_of(info) | {"source": ways[source]}
+
+
+def _write_extxyz(folder: Path, blocks: Sequence[Block], type_map: Sequence[str]) -> list[tuple[str, int]]:
     groups: dict[str, list[Block]] = {}
+    counts: Counter[str] = Counter()
+    places = []
     for block in blocks:
-        groups.setdefault(formula_name(Atoms(block.numbers), type_map), []).append(block)
+        name = formula_name(Atoms(block.numbers), type_map)
+        groups.setdefault(name, []).append(block)
+        places += [(name, counts[name] + index) for index in range(len(block))]
+        counts[name] += len(block)
     for name, group in groups.items():
         (folder / name).mkdir()
         write_frames(folder / name / EXTXYZ_FILE, (atoms for block in group for atoms in block.frames()))
-    return {name: sum(map(len, group)) for name, group in groups.items()}
+    return places

@@ -4,20 +4,24 @@ A finished calculation is found again, by a hash of the structure and of everyth
 whatever was set aside in the work folder, so that no change of mind repeats one.
 """
 
+import datetime as dt
+import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
-from al_driver.files import read_json, write_json
+from al_driver.files import hash_path, read_json, write_json
 from al_driver.jobs.batch import BatchResult
+from al_driver.jobs.journal import read_last_runs
 from al_driver.jobs.task import Task
-from al_driver.layout import CALCULATION_KEYS_FILE, REUSED_FILE
+from al_driver.layout import CALCULATION_KEYS_FILE, JOBS_DIR, REUSED_FILE
 from al_driver.schema.resource import Role
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
@@ -25,6 +29,7 @@ from al_driver.workflow.step import Step
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+INPUTS_FILE = "inputs.jsonl"  # of a step: a line for each input that was written, with the hash of its files
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ class EngineTasks(Generic[Result]):
         self._folder = folder
         self._results: dict[str, Result] = {}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._tasks
+
     def run(self, context: Context, step: Step, role: Role) -> BatchResult:
         """Run what is not there yet.
 
@@ -72,6 +80,30 @@ class EngineTasks(Generic[Result]):
     def n_reused(self) -> int:
         """How many were found again."""
         return sum((self._folder / name / REUSED_FILE).exists() for name in self._tasks)
+
+    def provenance(self, name: str, root: Path) -> dict[str, Any]:
+        """Return what a ledger keeps of a finished calculation beside its result; folders start at ``root``."""
+        folder = self._folder / name
+        told: dict[str, Any] = {
+            "calculation": os.path.relpath(folder, root),
+            "input": self._inputs.get(name),
+            **self._runs.get(name, {}),
+        }
+        output = folder / self._tasks[name].engine.output_name
+        if output.exists():
+            ended = dt.datetime.fromtimestamp(output.stat().st_mtime, dt.UTC)
+            told["finished"] = ended.isoformat(timespec="seconds")
+        if (folder / REUSED_FILE).exists():
+            told["reused"] = os.path.relpath(folder / read_json(folder / REUSED_FILE)["from"], root)
+        return told
+
+    @cached_property
+    def _inputs(self) -> dict[str, str]:
+        return _read_inputs(self._folder)
+
+    @cached_property
+    def _runs(self) -> dict[str, dict[str, Any]]:
+        return read_last_runs(self._folder / JOBS_DIR)
 
     def _mend(self) -> None:
         """Set aside published results that cannot be read, or are not of these structures, so that they run again."""
@@ -102,6 +134,7 @@ class EngineTasks(Generic[Result]):
             shutil.rmtree(temporary)
             return False
         write_json(temporary / REUSED_FILE, {"from": os.path.relpath(source, target)})
+        self._note_input(name, _read_inputs(source.parent).get(source.name))
         temporary.rename(target)
         return True
 
@@ -127,15 +160,36 @@ class EngineTasks(Generic[Result]):
             raise EngineError("no_output", directory, "the program did not reach its end")
         self._results[name] = result
 
+    def _write(self, name: str, directory: Path) -> None:
+        """Write a program's input, and keep the hash of its files."""
+        self._tasks[name].write(directory)
+        self._note_input(name, hash_path(directory))
+
+    def _note_input(self, name: str, digest: str | None) -> None:
+        with (self._folder / INPUTS_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"task": name, "sha256": digest}) + "\n")
+
     def _make_task(self, name: str, argv: Callable[[str], Sequence[str]]) -> Task:
         calculation = self._tasks[name]
         return Task(
             folder=self._folder / name,
             argv=calculation.engine.command(argv(calculation.engine.default_command)),
-            write_inputs=calculation.write,
+            write_inputs=lambda directory: self._write(name, directory),
             verify=lambda directory: self._read(name, directory),
             output=calculation.engine.output_name,
         )
+
+
+def _read_inputs(folder: Path) -> dict[str, str]:
+    """Return the hash of the input that was written last, by task; a line that a killed driver tore is left out."""
+    path, found = folder / INPUTS_FILE, {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+            found[row["task"]] = row["sha256"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def _find_set_aside(root: Path) -> Iterator[tuple[str, Path]]:

@@ -18,9 +18,10 @@ from ase import Atoms
 
 from al_driver.data.dataset import find_systems, read_system, stored_key, write_systems
 from al_driver.data.frames import sort_by_type, write_frames
+from al_driver.data.ledger import write_ledger
 from al_driver.errors import ConfigError
-from al_driver.files import hash_path, write_json, write_json_lines
-from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE
+from al_driver.files import hash_path, write_json_lines
+from al_driver.layout import REJECTED_FILE
 from al_driver.schema.suggest import nearest
 from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders
 from al_driver.workflow.step import describe_changes
@@ -143,10 +144,11 @@ def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequenc
     for step in steps:
         train = set(_keys(step.work.dataset, type_map)) if step.is_split else None
         before = len(chosen.frames)
-        for index, labelled in enumerate(step.frames()):
+        frames = step.frames()
+        for labelled, told in zip(frames, step.rows(frames), strict=True):
             frame = sort_by_type(labelled, type_map)
             key = stored_key(frame, type_map)
-            row = {"work": step.work.root, "label": step.name, "frame": index}
+            row = told | {"work": step.work.root, "label": step.name}
             if key in valid or (train is not None and key not in train):
                 chosen.held_back += 1
             elif key in seen:
@@ -154,8 +156,8 @@ def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequenc
             else:
                 seen[key] = len(chosen.frames)
                 chosen.frames.append(frame)
-                chosen.rows.append(row | _provenance(frame) | {"settings": step.engine})
-                chosen.settings[step.engine] = step.record.inputs.get("label", {})
+                chosen.rows.append(row)
+                chosen.settings |= step.settings()
         log.info("%s: %d frames", step.folder, len(chosen.frames) - before)
     return chosen
 
@@ -164,13 +166,6 @@ def _keys(dataset: Path, type_map: Sequence[str]) -> Iterator[str]:
     for system in find_systems(dataset) if dataset.exists() else ():
         for atoms in read_system(system):
             yield stored_key(atoms, type_map)
-
-
-def _provenance(atoms: Atoms) -> dict[str, Any]:
-    """Return what is known of a frame but its label, as JSON."""
-    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in atoms.info.items()}
-    told = {key: value for key, value in plain.items() if key not in ("energy", "virial")}
-    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in told.items()}
 
 
 def _describe_difference(one: Atoms, other: Atoms) -> str:
@@ -198,7 +193,7 @@ def _write(out: Path, chosen: _Chosen, type_map: Sequence[str], to: str) -> Gath
 def _write_beside(temporary: Path, out: Path, chosen: _Chosen, type_map: Sequence[str], *, mixed: bool) -> Gathered:
     places = write_systems(temporary, chosen.frames, type_map, mixed=mixed)
     rows = [
-        {"system": system, "index": index, **row, "work": os.path.relpath(row["work"], out)}
+        row | {"system": system, "index": index, "work": os.path.relpath(row["work"], out)}
         for (system, index), row in zip(places, chosen.rows, strict=True)
     ]
     rejected = []
@@ -209,9 +204,8 @@ def _write_beside(temporary: Path, out: Path, chosen: _Chosen, type_map: Sequenc
         rejected.append({"frame": row["frame"], "reason": "duplicate", "detail": detail, "where": where})
         if difference:
             disagreements.append(f"frame {row['frame']} of {row['work']}/{row['label']} {detail}")
-    write_json_lines(temporary / LEDGER_FILE, rows)
+    write_ledger(temporary, rows, chosen.settings)
     write_json_lines(temporary / REJECTED_FILE, rejected)
-    write_json(temporary / SETTINGS_FILE, chosen.settings)
     _publish(temporary, out)
     systems = dict(Counter(system for system, _ in places))
     return Gathered(out, systems, len(rejected), chosen.held_back, disagreements)

@@ -13,9 +13,18 @@ from ase import Atoms
 from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import carry_sites, frame_key, read_frames, site_arrays, write_frames
 from al_driver.data.gate import GateLimits, too_close
+from al_driver.data.ledger import Row, read_ledger, told_of, write_ledger
 from al_driver.errors import ConfigError, TasksFailed
 from al_driver.files import write_json_lines
-from al_driver.layout import DATASET_DIR, LABELLED_FILE, REJECTED_FILE, STRUCTURES_DIR, VALID_DIR, WorkFolder
+from al_driver.layout import (
+    DATASET_DIR,
+    LABELLED_FILE,
+    LEDGER_FILE,
+    REJECTED_FILE,
+    STRUCTURES_DIR,
+    VALID_DIR,
+    WorkFolder,
+)
 from al_driver.schema.base import identity
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.suggest import nearest
@@ -80,9 +89,7 @@ def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: 
     def work() -> dict[str, Any]:
         frames = read_frames(labelled)
         split = split_frames([frame.info for frame in frames], params.valid_fraction, params.seed)
-        for target, indices in ((folder.dataset, split.train), (folder.valid, split.valid)):
-            if indices:
-                write_dataset(target, [frames[index] for index in indices], params.type_map)
+        _write_parts(folder, params, labelled, {folder.dataset: split.train, folder.valid: split.valid})
         rejected = [
             json.loads(line) | {"stage": stage}
             for stage in (*STAGES, "label")
@@ -92,7 +99,7 @@ def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: 
         return {"dataset": len(split.train), "valid": len(split.valid), "left_out": len(split.left_out)}
 
     def outputs(result: dict[str, Any]) -> list[str]:
-        names = [DATASET_DIR, REJECTED_FILE, *([VALID_DIR] if result["valid"] else [])]
+        names = [DATASET_DIR, LEDGER_FILE, REJECTED_FILE, *([VALID_DIR] if result["valid"] else [])]
         return [f"../{name}" for name in names]
 
     counts = context.run_step(step, work, outputs).result
@@ -101,6 +108,18 @@ def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: 
         counts["dataset"], counts["valid"], counts["left_out"],
     )  # fmt: skip
     return folder.dataset
+
+
+def _write_parts(folder: WorkFolder, params: InitBulkParams, labelled: Path, parts: dict[Path, list[int]]) -> None:
+    """Write frames of the label step into folders, and one ledger of all of them."""
+    frames, ledger = read_frames(labelled), read_ledger(labelled.parent)
+    rows: list[Row] = []
+    for target, indices in parts.items():
+        places = write_dataset(target, [frames[index] for index in indices], params.type_map) if indices else []
+        for (system, number), index in zip(places, indices, strict=True):
+            told = ledger.rows[index] if ledger else told_of(frames[index].info)
+            rows.append(told | {"system": f"{target.name}/{system}", "index": number, "work": "."})
+    write_ledger(folder.root, rows, ledger.settings if ledger else {})
 
 
 def check_stage(stage: str) -> None:

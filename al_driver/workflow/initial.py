@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.data.dataset import count_frames, find_systems, system_elements, write_dataset
+from al_driver.data.ledger import Row, told_of, way_to, write_ledger
 from al_driver.data.sources import find_paths, read_labelled
 from al_driver.errors import ConfigError, Problem, StateMismatch
 from al_driver.files import hash_json, hash_path
-from al_driver.layout import WorkFolder
+from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE, WorkFolder
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.schema.run import DataSource, RunParams
@@ -22,6 +23,8 @@ from al_driver.workflow.step import Step
 
 log = logging.getLogger(__name__)
 NPY = "deepmd/npy"
+TOLD_FILES = (LEDGER_FILE, SETTINGS_FILE, REJECTED_FILE)
+"""What lies in a set and decides nothing: when and where its frames were calculated."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Place:
         return self.path if self.is_ready else self.target
 
     def identity(self) -> dict[str, Any]:
-        return {"sha256": hash_json([hash_path(path) for path in find_paths(self.path)]), "format": self.format}
+        hashes = [hash_path(path, leave_out=TOLD_FILES) for path in find_paths(self.path)]
+        return {"sha256": hash_json(hashes), "format": self.format}
 
 
 def prepare_data(context: Context, params: RunParams) -> InitialData:
@@ -76,8 +80,15 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     to_convert = [place for group in places.values() for place in group if not place.is_ready]
 
     def work() -> dict[str, Any]:
+        rows: list[Row] = []
         for place in to_convert:
-            write_dataset(place.target, read_labelled(place.path, place.format, params.type_map), params.type_map)
+            frames = read_labelled(place.path, place.format, params.type_map)
+            where = write_dataset(place.target, frames, params.type_map)
+            for (system, index), atoms in zip(where, frames, strict=True):
+                told = told_of(atoms.info) | {"source": way_to(atoms.info["source"], folder)}
+                rows.append({"system": f"{place.target.name}/{system}", "index": index, **told})
+        if rows:
+            write_ledger(folder, rows, {})
         valid = [os.path.relpath(place.folder, folder) for place in places["valid_data"]]
         return {"converted": [place.target.name for place in to_convert], "valid": valid}
 

@@ -19,12 +19,14 @@ from al_driver.data.frames import (
     sort_by_type,
     write_frames,
 )
-from al_driver.data.gate import check_label
+from al_driver.data.gate import CHECKS, check_label
+from al_driver.data.ledger import Row, comment_of, told_of, write_ledger
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
 from al_driver.files import hash_json, write_json_lines
-from al_driver.layout import DATASET_DIR, LABELLED_FILE, REJECTED_FILE, task_name
+from al_driver.layout import DATASET_DIR, LABELLED_FILE, LEDGER_FILE, REJECTED_FILE, task_name
 from al_driver.schema.base import identity
+from al_driver.schema.plugins import plugin_name
 from al_driver.workflow.context import Context
 from al_driver.workflow.engine_tasks import EngineTask, EngineTasks
 from al_driver.workflow.step import Record, Step
@@ -44,7 +46,7 @@ def run_label(
     """Calculate every frame of an extxyz file; one that carries its label keeps it.
 
     Leaves ``dataset/<formula>/`` and ``labelled.extxyz`` with the frames that passed the gate, in the order in which
-    they were selected, and ``rejected.jsonl`` with the others.
+    they were selected, ``frames.jsonl`` with the lineage of each, and ``rejected.jsonl`` with the others.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def run_label(
         return _label(context, engine, step, frames, type_map)
 
     def outputs(result: dict[str, Any]) -> list[str]:
-        return [LABELLED_FILE, REJECTED_FILE, *([DATASET_DIR] if result["labelled"] else [])]
+        return [LABELLED_FILE, LEDGER_FILE, REJECTED_FILE, *([DATASET_DIR] if result["labelled"] else [])]
 
     record = context.run_step(step, work, outputs, accepted=accepted)
     log.info(
@@ -82,6 +84,8 @@ def _label(
 ) -> dict[str, Any]:
     """Calculate frames and write what came out; return the counts and the versions of the programs."""
     settings = engine.identity()
+    reference = {"engine": plugin_name(type(engine), "engine"), "settings": settings}
+    passed = {"checks": list(CHECKS), "gate": identity(engine.gate)}
     tasks = {
         task_name(index): EngineTask(
             hash_json([frame_key(frame, decimals=12), settings]),
@@ -94,7 +98,7 @@ def _label(
     }
     labels: EngineTasks[Label] = EngineTasks(tasks, step.folder)
     failed = labels.run(context, step, "label").failed
-    labelled, rejected, versions = [], [], set()
+    labelled, rows, rejected, versions = [], [], [], set()
     for index, frame in enumerate(frames):
         name = task_name(index)
         if name in failed:
@@ -108,13 +112,28 @@ def _label(
             rejected.append({"frame": index, "reason": error.reason, "detail": error.detail, "where": "."})
             continue
         versions.add(" ".join(str(label.info[key]) for key in ("program", "version") if key in label.info))
-        labelled.append(labelled_frame(label, frame.info))
-    if labelled:
-        write_dataset(step.folder / DATASET_DIR, labelled, type_map)
-    write_frames(step.folder / LABELLED_FILE, labelled)
+        row = {"frame": index, **told_of(frame.info), **reference, **told_of(label.info), **passed}
+        rows.append(row | (labels.provenance(name, context.folder.root) if name in tasks else {}))
+        labelled.append(labelled_frame(label, frame.info | comment_of(rows[-1])))
+    ledger = _write_frames(context, step, labelled, rows, type_map)
+    write_ledger(step.folder, ledger, {settings: engine.settings()})
     write_json_lines(step.folder / REJECTED_FILE, rejected)
     counts = {"labelled": len(labelled), "rejected": len(rejected), "reused": labels.n_reused}
     return counts | {"versions": sorted(versions - {""})}
+
+
+def _write_frames(
+    context: Context, step: Step, labelled: Sequence[Atoms], rows: Sequence[Row], type_map: Sequence[str]
+) -> list[Row]:
+    """Write the frames that passed; return their lines of the ledger, which say where each lies."""
+    folder, root = step.folder, context.folder.root
+    places = write_dataset(folder / DATASET_DIR, labelled, type_map) if labelled else []
+    write_frames(folder / LABELLED_FILE, labelled)
+    where = {"work": os.path.relpath(root, folder), "label": os.path.relpath(folder, root)}
+    return [
+        {"system": f"{DATASET_DIR}/{system}", "index": index, **where, **row}
+        for (system, index), row in zip(places, rows, strict=True)
+    ]
 
 
 def _gated(engine: Engine, frame: Atoms, label: Label, directory: Path) -> Label:

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
 from al_driver.data.frames import read_frames
+from al_driver.data.ledger import Row, read_ledger, told_of
 from al_driver.errors import ConfigError, StateMismatch
-from al_driver.layout import LABELLED_FILE, WorkFolder
+from al_driver.layout import LABELLED_FILE, LEDGER_FILE, WorkFolder
 from al_driver.workflow.history import History
 from al_driver.workflow.step import Record
 
@@ -35,6 +37,29 @@ class LabelStep:
     def name(self) -> str:
         """Its folder in the work folder: ``iter.0003/label``."""
         return str(self.folder.relative_to(self.work.root))
+
+    def rows(self, frames: Sequence[Atoms]) -> list[Row]:
+        """Return the lineage of its frames; what they tell themselves where an earlier version kept no ledger.
+
+        Raises
+        ------
+        StateMismatch
+            If the ledger is damaged, or of other frames.
+        """
+        ledger = read_ledger(self.folder)
+        if ledger is None:
+            return [{"frame": n, **told_of(atoms.info), "settings": self.engine} for n, atoms in enumerate(frames)]
+        if len(ledger.rows) != len(frames):
+            raise StateMismatch(
+                f"{self.folder / LEDGER_FILE} tells of {len(ledger.rows)} frames; its step labelled {len(frames)}.\n"
+                "  Bring the file back, or make the step anew with --redo."
+            )
+        return ledger.rows
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of its references, by their hashes."""
+        ledger = read_ledger(self.folder)
+        return ledger.settings if ledger else {self.engine: self.record.inputs.get("label", {})}
 
     def frames(self) -> list[Atoms]:
         """Return its frames in the order in which they were selected.

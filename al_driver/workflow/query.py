@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from al_driver.data.ledger import SHORT
 from al_driver.explorers.base import Stage
 from al_driver.explorers.sweep import entries_of, structure_names
-from al_driver.files import read_json, write_json
+from al_driver.files import hash_path, read_json, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, SUMMARY_FILE
 from al_driver.query.job import MdTask, QueryJob, verify_query
@@ -31,6 +32,7 @@ def run_query(
     iteration: int,
     explored: Path,
     labelled: Sequence[Path],
+    models: Sequence[Path],
     labels_left: int | None,
     accepted: bool = False,
 ) -> Record:
@@ -42,6 +44,8 @@ def run_query(
         The explore step whose trajectories are scored.
     labelled
         Systems that are trained on; their frames are not chosen again.
+    models
+        The committee that the scores are from.
     labels_left
         What remains of ``max_labels``.
     """
@@ -49,6 +53,8 @@ def run_query(
     def work() -> dict[str, Any]:
         task_folder = step.folder / SCORES_DIR
         job = _make_job(params, iteration, task_folder, explored, labelled, labels_left)
+        told = tuple(hash_path(model)[:SHORT] for model in models if model.exists())
+        job = job.model_copy(update={"models": told})
         task = Task(
             folder=task_folder,
             argv=(sys.executable, "-I", "-m", "al_driver.tasks.query", "."),

@@ -56,7 +56,7 @@ class Loop:
         trained = self._train(iteration)
         models = model_paths(self.params, self.context.folder.step(iteration, "train"), trained)
         explored = self._explore(iteration, stage, models, trained)
-        queried = self._query(iteration, stage, explored)
+        queried = self._query(iteration, stage, models, explored)
         self._label(iteration, queried)
         self.plotter.draw()
         return explored, queried
@@ -90,10 +90,10 @@ class Loop:
             accepted=self._is_accepted(iteration, "explore"),
         )  # fmt: skip
 
-    def _query(self, iteration: int, stage: Stage, explored: Record) -> Record:
+    def _query(self, iteration: int, stage: Stage, models: list[Path], explored: Record) -> Record:
         step = self._step(iteration, "query", query_inputs(self.params, stage), (explored.fingerprint,))
         return run_query(
-            self.context, self.params, step=step, iteration=iteration, labels_left=self.labels_left(),
+            self.context, self.params, step=step, iteration=iteration, models=models, labels_left=self.labels_left(),
             explored=self.context.folder.step(iteration, "explore"), labelled=[*self.data.train, *self.labelled],
             accepted=self._is_accepted(iteration, "query"),
         )  # fmt: skip

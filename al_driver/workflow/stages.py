@@ -3,9 +3,12 @@
 A structure's ``info`` tells where it comes from: ``entry`` of the param file, ``file`` and ``moment`` in it (frames of
 one file with other numbers of atoms are no trajectory, and count as files of their own), its
 ``lineage`` in words, and, where it is a frame of an AIMD, ``aimd`` (which trajectory) and ``aimd_step``, 0 for the
-structure that the trajectory starts from.
+structure that the trajectory starts from. For the ledger it also tells ``structure`` and ``source``, the entry's name
+and its file, and what the stages did: ``relax`` (the task), ``supercell``, ``scale``, ``copy``.
 """
 
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -34,7 +37,11 @@ from al_driver.workflow.engine_tasks import EngineTask, EngineTasks
 from al_driver.workflow.step import Step
 
 LARGEST_SEED = 900_000_000  # that every program takes
+TOLD_OF_AIMD = ("program", "version", "calculation", "input")
+"""What a frame that an AIMD labelled tells of it; when and where it ran is not in files that two runs have alike."""
 Moments = list[tuple[int, Label | EngineError]]
+Child = tuple[Atoms, dict[str, Any]]
+"""A structure, and what of its making is told in its ``info``."""
 Result = TypeVar("Result")
 
 
@@ -71,8 +78,15 @@ def read_entries(params: InitBulkParams) -> list[Atoms]:
             for moment, atoms in enumerate(read_structures(path, params.type_map)):
                 structure = sort_by_type(atoms, params.type_map)
                 file = series.setdefault((path, structure.numbers.tobytes()), len(series))
-                lineage = f"{entry.name or entry.path.stem}/{len(frames) - first}"
-                structure.info = {"entry": number, "file": file, "moment": moment, "lineage": lineage}
+                name = entry.name or entry.path.stem
+                structure.info = {
+                    "structure": name,
+                    "source": os.path.relpath(path, params.work_dir),
+                    "entry": number,
+                    "file": file,
+                    "moment": moment,
+                    "lineage": f"{name}/{len(frames) - first}",
+                }
                 frames.append(structure)
     return frames
 
@@ -111,14 +125,14 @@ def _relax(context: Context, params: InitBulkParams, step: Step, structures: Seq
         for index, relax in wanted.items()
     }
     made = Made()
-    for index, atoms, found in _run(context, step, "relax", structures, tasks):
+    for index, atoms, found in _run(context, step, "relax", structures, EngineTasks(tasks, step.folder)):
         if isinstance(found, EngineError):
             made.reject(index, atoms.info["lineage"], found)
         elif found is None:
             made.structures.append(atoms)
         else:
             relaxed = carry_sites(atoms, found.atoms.copy())
-            relaxed.info = atoms.info | {"lineage": f"{atoms.info['lineage']}/relaxed"}
+            relaxed.info = atoms.info | {"lineage": f"{atoms.info['lineage']}/relaxed", "relax": task_name(index)}
             made.structures.append(relaxed)
             made.add_version(found)
     return made
@@ -142,8 +156,8 @@ def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequ
     keeps = {
         i: entry.aimd is not None and keeps_labels(params, entry.aimd) for i, entry in enumerate(params.structures)
     }
-    made = Made()
-    for index, atoms, found in _run(context, step, "aimd", structures, tasks):
+    made, calculations = Made(), EngineTasks(tasks, step.folder)
+    for index, atoms, found in _run(context, step, "aimd", structures, calculations):
         if isinstance(found, EngineError):
             made.reject(index, atoms.info["lineage"], found)
         start = {} if task_name(index) not in tasks else {"aimd": index, "aimd_step": 0}
@@ -155,7 +169,10 @@ def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequ
                 made.reject(index, lineage, label)
                 continue
             carry_sites(atoms, label.atoms)
-            frame = labelled_frame(label) if keeps[int(atoms.info["entry"])] else label.atoms.copy()
+            frame = label.atoms.copy()
+            if keeps[int(atoms.info["entry"])]:
+                told = label.info | calculations.provenance(task_name(index), context.folder.root)
+                frame = labelled_frame(label, {key: told[key] for key in TOLD_OF_AIMD if told.get(key)})
             frame.info |= atoms.info | {"lineage": lineage, "aimd_step": moment}
             made.structures.append(frame)
             made.add_version(label)
@@ -209,36 +226,38 @@ def _seed(params: InitBulkParams, index: int) -> int:
 
 
 def _run(
-    context: Context, step: Step, role: Role, structures: Sequence[Atoms], tasks: dict[str, EngineTask[Result]]
+    context: Context, step: Step, role: Role, structures: Sequence[Atoms], calculations: EngineTasks[Result]
 ) -> Iterator[tuple[int, Atoms, Result | EngineError | None]]:
     """Run tasks; yield each structure with its result, with why it has none, or with None where nothing was asked."""
-    calculations = EngineTasks(tasks, step.folder)
     failed = calculations.run(context, step, role).failed
     for index, atoms in enumerate(structures):
         name = task_name(index)
         if name in failed:
             yield index, atoms, EngineError(failed[name].reason, failed[name].where, failed[name].detail)
         else:
-            yield index, atoms, calculations.result(name) if name in tasks else None
+            yield index, atoms, calculations.result(name) if name in calculations else None
 
 
-def _supercell(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> Iterator[Atoms]:
-    yield make_supercell(atoms, entry.supercell)
+def _supercell(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> Iterator[Child]:
+    told = {} if entry.supercell == (1, 1, 1) else {"supercell": json.dumps(entry.supercell)}
+    yield make_supercell(atoms, entry.supercell), told
 
 
-def _scale(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> Iterator[Atoms]:
-    yield from (scale_cell(atoms, factor) for factor in entry.scale)
+def _scale(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> Iterator[Child]:
+    for factor in entry.scale:
+        yield scale_cell(atoms, factor), {} if entry.scale == (1.0,) else {"scale": factor}
 
 
-def _perturb(atoms: Atoms, entry: InitStructure, rng: np.random.Generator) -> Iterator[Atoms]:
+def _perturb(atoms: Atoms, entry: InitStructure, rng: np.random.Generator) -> Iterator[Child]:
     if entry.perturb is None:
-        yield atoms
-    else:
-        yield from (perturb_atoms(atoms, entry.perturb, rng) for _ in range(entry.perturb.copies))
+        yield atoms, {}
+        return
+    for copy in range(entry.perturb.copies):
+        yield perturb_atoms(atoms, entry.perturb, rng), {"copy": copy}
 
 
 def _reshape(
-    make: Callable[[Atoms, InitStructure, np.random.Generator], Iterator[Atoms]],
+    make: Callable[[Atoms, InitStructure, np.random.Generator], Iterator[Child]],
     _: Context,
     params: InitBulkParams,
     step: Step,
@@ -249,9 +268,9 @@ def _reshape(
     for number, atoms in enumerate(structures):
         rng = make_rng(params.seed, "init_bulk", step.name, number)
         children = list(make(atoms, _entry(params, atoms), rng))
-        for index, child in enumerate(children):
+        for index, (child, told) in enumerate(children):
             own = f"/{step.name}.{index}" if len(children) > 1 else ""
-            child.info = atoms.info | {"lineage": f"{atoms.info['lineage']}{own}"}
+            child.info = atoms.info | {"lineage": f"{atoms.info['lineage']}{own}", **told}
             made.structures.append(child)
     return made
 

@@ -43,8 +43,8 @@ class Loaded:
     Attributes
     ----------
     blocks
-        The frames in their order, labelled or bare; ``source`` and ``step``, counted from 1, in the info of each tell
-        where it is from, unless the file itself told.
+        The frames in their order, labelled or bare; ``source``, its ``format`` and ``step``, counted from 1, in the
+        info of each tell where it is from, unless the file itself told.
     moments
         Index of each frame among all steps of the file.
     n_steps
@@ -120,7 +120,8 @@ def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) ->
                 loaded.left_out.append(("not_finite", f"step {index + 1}: {bad}"))
             else:
                 steps.append(step)
-                infos.append({"source": str(source.path), "step": index + 1, **step.info})
+                told = {"source": str(source.path), "format": source.format, "step": index + 1}
+                infos.append(told | step.info)
                 loaded.moments.append(index)
     except ConfigError as error:
         loaded.problem = error.problems[0].message

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from al_driver.plots.deviation import METRIC_LABELS, Bounds, set_ticks
 from al_driver.plots.frames import Axis, FrameCensus
-from al_driver.plots.style import FAINT, make_figure, number, spreads
+from al_driver.plots.style import INK, make_figure, number, spreads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vP"
 OTHERS = "X"
+_SHADE = 0.18
+"""The densest bin in the range of greys from white to black: light, so that every point is seen on it."""
+_LETTER, _HANDLE = 0.072, 0.7
+"""Inches that a letter and a marker of the legend take."""
 _JITTER = 0.32
 """Points of one row are spread by so much of its height, so that they are seen apart."""
 
@@ -29,7 +33,8 @@ def draw_selected(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
     )[0]
     points = _draw_panel(panels[0], census, bounds, census.step, census.selected.step, census.by_step)
     panels[0].set_xlabel("MD step")
-    panels[0].set_ylabel("temperature (K)")
+    spread = ", points spread\nwithin each row" if census.temperature.has_rows else ""
+    panels[0].set_ylabel(f"temperature (K){spread}")
     set_ticks(panels[0], "y", census.temperature)
     if pressure is not None and census.by_pressure is not None:
         _draw_panel(panels[1], census, bounds, pressure, census.selected.pressure, census.by_pressure)
@@ -37,7 +42,9 @@ def draw_selected(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
         set_ticks(panels[1], "x", pressure)
     if points is not None:
         figure.colorbar(points, ax=list(panels), label=METRIC_LABELS[bounds.metric].replace(" (", "\n("), aspect=30)
-    figure.legend(*_legend(panels[0], census), loc="outside lower left", ncols=4)
+    handles, labels = _legend(panels[0], census)
+    n_columns = int(figure.get_figwidth() / (_LETTER * max(map(len, labels)) + _HANDLE))
+    figure.legend(handles, labels, loc="outside lower left", ncols=min(max(n_columns, 1), 4))
     return figure
 
 
@@ -46,7 +53,9 @@ def _draw_panel(
 ) -> Any:
     """Draw the density of all frames and, over it, the selected; return what a colour bar needs."""
     shown = np.ma.masked_equal(density, 0)
-    axes.pcolormesh(axis.edges, census.temperature.edges, shown, cmap="Greys", vmin=0, vmax=3.0 * max(density.max(), 1))
+    axes.pcolormesh(
+        axis.edges, census.temperature.edges, shown, cmap="Greys", vmin=0, vmax=max(density.max(), 1) / _SHADE
+    )
     axes.grid(visible=False)
     for own, lines in ((axis, axes.axvline), (census.temperature, axes.axhline)):
         for edge in own.edges[1:-1] if own.has_rows else ():
@@ -62,7 +71,7 @@ def _draw_panel(
         own_frames = np.isin(selected.structure, name) & np.isfinite(x)
         points = axes.scatter(
             x[own_frames], y[own_frames], c=selected.score[own_frames], norm=_norm(selected.score, bounds),
-            cmap="plasma", marker=marker, s=26, edgecolors="white", linewidths=0.5, zorder=3,
+            cmap="plasma", marker=marker, s=26, edgecolors=INK, linewidths=0.4, zorder=3,
         )  # fmt: skip
     return points
 
@@ -87,14 +96,15 @@ def _markers(structures: NDArray[np.str_]) -> dict[tuple[str, ...], str]:
 
 
 def _legend(axes: "Axes", census: FrameCensus) -> tuple[list[Any], list[str]]:
+    from matplotlib import colormaps
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=FAINT)]
-    labels = [f"all {census.counts.sum():,} frames (darker: more)"]
+    handles: list[Any] = [Patch(color=colormaps["Greys"](_SHADE))]
+    labels = [f"grey: all {census.counts.sum():,} frames (darker: more)"]
     structures = census.selected.structure
     for names, marker in _markers(structures).items():
-        handles.append(Line2D([], [], marker=marker, linestyle="", color="#AA3377", markeredgecolor="white"))
+        handles.append(Line2D([], [], marker=marker, linestyle="", color="#AA3377", markeredgecolor=INK))
         what = names[0] if len(names) == 1 else f"{len(names)} more structures"
         labels.append(f"{number(int(np.isin(structures, names).sum()))} selected of {what}")
     if census.n_selected > len(structures):

@@ -164,12 +164,33 @@ def test_the_selected_frames_lie_where_they_were_selected(tmp_path: Path) -> Non
     write_query(tmp_path / "query")
     figure = draw_selected_of(partial(read_query, tmp_path / "query"), 3)
     said = texts(figure)
-    assert {"all 12 frames (darker: more)", "6 selected of si", "MD step", "temperature (K)", "300", "600"} <= set(said)
+    assert {"grey: all 12 frames (darker: more)", "6 selected of si", "MD step", "300", "600"} <= set(said)
+    assert "temperature (K), points spread\nwithin each row" in said
     assert "pressure (bar)" not in said, "it was not swept"
     assert not isinstance(figure, str)
     points = np.concatenate([points.get_offsets() for points in figure.axes[0].collections[1:]])
     assert sorted(points[:, 0].tolist()) == [30, 30, 40, 40, 50, 50]
     assert sorted(np.rint(points[:, 1]).tolist()) == [0, 0, 0, 1, 1, 1], "a row for each temperature"
+
+
+def test_the_legend_of_many_long_names_lies_in_the_picture_and_points_stand_out_from_the_grey(tmp_path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import QuadMesh
+
+    write_query(tmp_path / "query")
+    path = tmp_path / "query/frames.csv"
+    head, *rows = path.read_text().splitlines()
+    named = [row.replace(",si,", f",a_structure_of_{index % 5},") for index, row in enumerate(rows)]
+    path.write_text("\n".join([head, *named]) + "\n")
+    figure = draw_selected_of(partial(read_query, tmp_path / "query"), 0)
+    assert not isinstance(figure, str)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    (mesh,) = figure.findobj(QuadMesh)[:1]
+    greys = mesh.to_rgba(mesh.get_array())
+    assert greys[..., :3].min() > 0.8
 
 
 def test_swept_pressures_have_a_panel_and_a_ramp_has_a_scale(tmp_path: Path) -> None:

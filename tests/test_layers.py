@@ -19,7 +19,10 @@ LAYERS = {
     1: ["__init__", "schema.suggest", "errors", "units", "files", "layout", "seeds", "templates"],
 }  # fmt: skip
 # trainers.deepmd_check asks DeePMD-kit's own list of keys, which needs no torch
-ONLY_IN = {"submitit": ("jobs.executor",), "torch": ("tasks.",), "deepmd": ("tasks.", "trainers.deepmd_check")}
+ONLY_IN = {
+    "submitit": ("jobs.executor",), "torch": ("tasks.",),
+    "deepmd": ("tasks.", "trainers.deepmd_check", "trainers.deepmd_kalman"),
+}  # fmt: skip
 
 
 def _name(file: Path) -> str:

@@ -12,8 +12,9 @@ Metric = Literal["max_force", "mean_force", "max_virial", "relative_force"]
 class QueryParams(Params):
     """How unsure the models must be of a frame before it is calculated, and how many frames are."""
 
-    uncertainty: Literal["committee"] = "committee"
-    """Where the score comes from: the spread of a committee of models."""
+    uncertainty: Literal["committee", "kpu"] = "committee"
+    """Where the score comes from. committee: the spread of several trainings. kpu: one training with a Kalman filter
+    (LKF), whose covariance says what the data left undetermined."""
     metric: Metric = "max_force"
     """The score of a frame: largest or mean deviation of the atoms' forces (eV/Å), the largest of the virial
     (eV/atom), or the largest relative deviation of a force (no unit)."""

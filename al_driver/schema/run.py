@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError
@@ -77,9 +77,25 @@ class RunParams(Params):
         if self.query.uncertainty == "committee" and self.train.models < 2:
             models = f"needs at least 2 models for a committee; found {self.train.models}"
             found.append((("train", "models"), f"{models} (lmp writes no deviation file for one model)"))
+        if self.query.uncertainty == "kpu" and "models" in self.train.model_fields_set and self.train.models != 1:
+            models = f'found {self.train.models}, but the uncertainty "kpu" needs one model; leave it out'
+            found.append((("train", "models"), models))
         if found:
             raise CrossError(found)
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _set_up_training(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Let the trainer keep a covariance where the query asks for it."""
+        params = validate(data)
+        if params.query.uncertainty != "kpu":
+            return params
+        try:
+            return params.model_copy(update={"train": params.train.with_covariance()})
+        except ConfigError as error:
+            found = [(("train", *split_key(problem.key)), problem.message) for problem in error.problems]
+            raise CrossError(found) from error
 
     def _find_label(self) -> Iterator[Finding]:
         if isinstance(self.label, str) and self.label not in self.engines:

@@ -18,6 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,10 +88,12 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
     from deepmd.main import main as dp
 
     parent = spec["parent"] and Path(spec["parent"], "model.ckpt.pt")
+    kalman = load_neighbour("deepmd_kalman") if spec.get("kalman") else None
     weights = adopt_parent(config, parent) if parent else None
     if weights is not None:
         write_json(Path("input.json"), config)
     losses = watch_training(spec["seed"], weights)
+    seen = kalman.watch_filter(spec["kalman"], parent, partial(Failure, "engine_error")) if kalman else None
     try:
         dp(["--pt", "train", "input.json", "-o", "out.json", *(["--init-model", str(parent)] if parent else [])])
     except RuntimeError as error:  # DeePMD-kit's own finding of what `watch_training` looks for
@@ -113,6 +116,7 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
         "first_loss": losses.first,
         "last_loss": losses.last,
         "warm_start": warm_start,
+        "kalman": kalman.describe_filter(seen.optimizer) if kalman and seen else None,
         "versions": {"deepmd-kit": deepmd.__version__, "torch": torch.__version__},
     }
 

@@ -4,9 +4,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from al_driver.errors import Problem
+from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Params, PositiveInt
 
 Phase = Literal["first", "next", "final"]
@@ -37,7 +37,17 @@ class Trainer(Params):
     """The file, in a member's folder, that explorers load."""
 
     models: PositiveInt = 4
-    """Size of the committee."""
+    """Size of the committee; 1 with the uncertainty "kpu", which needs one model only."""
+
+    def with_covariance(self) -> Self:
+        """Return this trainer as it trains one model that keeps a covariance of its weights.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot.
+        """
+        raise ConfigError(Problem('keeps no covariance of the weights, which the uncertainty "kpu" needs', "trainer"))
 
     @abstractmethod
     def write_inputs(self, training: Training, directory: Path) -> None:
@@ -75,6 +85,6 @@ class Trainer(Params):
         """Yield what is wrong with the user's files and keys; keys are relative to the trainer's object."""
         yield from ()
 
-    def set_by_driver(self) -> tuple[str, ...]:
-        """Return, in words, what the driver sets in the user's input."""
+    def set_by_driver(self, type_map: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  (nothing is set here)
+        """Return, in words, what the driver sets in the user's input for a model of these elements."""
         return ()

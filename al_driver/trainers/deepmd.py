@@ -9,9 +9,9 @@ Energies eV/atom, forces eV/Å.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import read_json, write_json
@@ -26,6 +26,15 @@ from al_driver.trainers.deepmd_input import (
     read_preset,
     relative_path,
     set_schedule,
+)
+from al_driver.trainers.deepmd_kalman import (
+    LARGEST_BLOCK,
+    SMALLEST_BLOCK,
+    block_size,
+    count_weights,
+    describe_covariance,
+    find_filter_contradictions,
+    set_filter,
 )
 from al_driver.trainers.deepmd_program import python_command
 from al_driver.units import Unit
@@ -52,8 +61,8 @@ class WarmStart(Params):
 
     steps: PositiveInt
     """Training steps of an iteration that starts warm; takes the place of ``steps.next``."""
-    start_lr: Annotated[PositiveFloat, Unit("1")]
-    """Learning rate to start from; the input's own is for random weights."""
+    start_lr: Annotated[PositiveFloat, Unit("1")] | None = None
+    """Learning rate to start from, since the input's own is for random weights; a Kalman filter has none."""
 
 
 class DeepmdTrainer(Trainer):
@@ -73,12 +82,21 @@ class DeepmdTrainer(Trainer):
     """How later iterations continue from the models before; the final training starts from scratch."""
     compress: Bool = False
     """Tabulate the embedding nets of the frozen model: quicker MD, the same numbers to about 1e-6."""
+    kalman_memory: Annotated[PositiveFloat, Unit("GB")] = 1.0
+    """Most memory of the covariance that the uncertainty "kpu" needs: its blocks are as large as fit into it, and as
+    are of use."""
+    _keeps_covariance: bool = PrivateAttr(False)
 
     @model_validator(mode="after")
     def _check_one(self) -> "DeepmdTrainer":
         if (self.input is None) == (self.preset is None):
             raise ValueError("needs either `input` or `preset`")
         return self
+
+    def with_covariance(self) -> Self:
+        trainer = self.model_copy(update={"models": 1})
+        trainer._keeps_covariance = True
+        return trainer
 
     def write_inputs(self, training: Training, directory: Path) -> None:
         parent = None
@@ -89,7 +107,14 @@ class DeepmdTrainer(Trainer):
         if not training.systems:
             raise ConfigError("there is no training data; list labelled frames under `init_data`.")
         write_json(directory / INPUT_FILE, fill_in(self._phase_input(training.phase), training, directory))
-        spec = {"phase": training.phase, "seed": training.seed, "parent": parent, "compress": self.compress}
+        spec: dict[str, Any] = {
+            "phase": training.phase,
+            "seed": training.seed,
+            "parent": parent,
+            "compress": self.compress,
+        }
+        if self._keeps_covariance:
+            spec["kalman"] = {"memory": self.kalman_memory, "largest_block": LARGEST_BLOCK}
         write_json(directory / SPEC_FILE, spec)
 
     def command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -118,6 +143,7 @@ class DeepmdTrainer(Trainer):
             "input": self._phase_input(phase),
             "warm_start": self._is_warm(phase),
             "compress": self.compress,
+            **({"kalman_memory": self.kalman_memory} if self._keeps_covariance else {}),
         }
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
@@ -129,24 +155,46 @@ class DeepmdTrainer(Trainer):
         phases: tuple[Phase, ...] = ("first", "next", "final")
         needs_steps = any(self._phase_steps(phase) is None for phase in phases)
         findings = list(find_contradictions(config, type_map, needs_steps))
+        if self._keeps_covariance and self.preset is None and not findings:
+            findings += find_filter_contradictions(config)
         findings += find_schema_errors(config, type_map) if not findings else []
         for key, message in findings:
             yield self._problem(key, message)
+        yield from self._check_filter(config, type_map) if self._keeps_covariance else self._check_rates(config)
+
+    def _check_rates(self, config: dict[str, Any]) -> Iterator[Problem]:
+        if not self.warm_start:
+            return
+        if self.warm_start.start_lr is None:
+            yield Problem("is missing: the learning rate that a warm start begins with", key="warm_start.start_lr")
+            return
         rates = config.get("learning_rate", {})
         stop_lr = rates.get("stop_lr") if isinstance(rates, dict) else None
-        if self.warm_start and isinstance(stop_lr, (int, float)) and stop_lr >= self.warm_start.start_lr:
+        if isinstance(stop_lr, (int, float)) and stop_lr >= self.warm_start.start_lr:
             message = f"{self.warm_start.start_lr:g} is not above the input's learning_rate.stop_lr, {stop_lr:g}"
             yield Problem(message, key="warm_start.start_lr")
 
-    def set_by_driver(self) -> tuple[str, ...]:
+    def _check_filter(self, config: dict[str, Any], type_map: Sequence[str]) -> Iterator[Problem]:
+        if self.warm_start and self.warm_start.start_lr is not None:
+            yield Problem("has no meaning for a Kalman filter; leave it out", key="warm_start.start_lr")
+        n_weights = count_weights(config, type_map)
+        if n_weights and block_size(n_weights, self.kalman_memory) < min(SMALLEST_BLOCK, n_weights):
+            needed = SMALLEST_BLOCK * n_weights * 8 / 1e9
+            yield Problem(f"{self.kalman_memory:g} GB is too little for {n_weights} weights; give {needed:.2g} or more",
+                          key="kalman_memory")  # fmt: skip
+
+    def set_by_driver(self, type_map: Sequence[str] = ()) -> tuple[str, ...]:
         phases: tuple[Phase, ...] = ("first", "next", "final")
         asked = {phase: steps for phase in phases if (steps := self._phase_steps(phase)) is not None}
         lines = list(SET_BY_DRIVER)
         if asked:
             numbers = ", ".join(f"{phase} {steps}" for phase, steps in asked.items())
             lines.append(f"training.numb_steps: {numbers}; learning_rate.decay_steps and warmup_steps in proportion")
-        if self.warm_start:
+        if self._keeps_covariance:
+            lines += describe_covariance(count_weights(self._read(), type_map), self.kalman_memory)
+        if self.warm_start and self.warm_start.start_lr is not None:
             lines.append(f"learning_rate.start_lr: {self.warm_start.start_lr:g} in a warm start")
+        if self.warm_start:
             lines.append("model.descriptor.sel: where it is auto, the parent's in a warm start")
         return tuple(lines)
 
@@ -161,7 +209,8 @@ class DeepmdTrainer(Trainer):
     def _phase_input(self, phase: Phase) -> dict[str, Any]:
         """Return what decides a training of this phase, besides data and seed."""
         start_lr = self.warm_start.start_lr if self.warm_start and self._is_warm(phase) else None
-        return set_schedule(self._read(), self._phase_steps(phase), start_lr)
+        config = set_filter(self._read(), self.preset) if self._keeps_covariance else self._read()
+        return set_schedule(config, self._phase_steps(phase), start_lr)
 
     def _read(self) -> dict[str, Any]:
         return read_preset(self.preset) if self.preset else read_input(self.input or {})

@@ -51,7 +51,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
         report.collect(lambda: _check_trainer(params, resources))
         report.collect(lambda: check_program(resources, "explore", params.explore.default_command))
         check_engines(report, resources, {"label": {label_key: params.label_engine}})
-    report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver()]
+    report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver(params.type_map)]
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
     if render and resources is not None and not report.errors:

@@ -105,6 +105,16 @@ def test_what_does_not_fit_together_is_told_at_once_too(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_covariance_needs_one_model_and_says_so_by_itself(tmp_path):
+    content = json.loads(json.dumps(RUN))
+    assert load_params(_write(tmp_path, content), RunParams).train.models == 4
+    content["query"]["uncertainty"] = "kpu"
+    del content["train"]["models"]
+    params = load_params(_write(tmp_path, content), RunParams)
+    assert params.train.models == 1
+    assert "kalman_memory" in params.train.phase_identity("first")
+
+
 def _paths(content: object, path: tuple = ()) -> list[tuple]:
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     return [path, *(deeper for key, value in items for deeper in _paths(value, (*path, key)))]

@@ -171,6 +171,8 @@ RUN_CASES = [
     ("query.converged_fraction", 2, "query.converged_fraction: needs a number larger than 0 and of at most 1; found 2"),
     ("query.choose", "best", 'query.choose: needs "random" or "largest"; found "best"'),
     ("query.uncertainty", "comittee", "did you mean 'committee'?"),
+    ("query.uncertainty", "kpu", 'train.models: found 4, but the uncertainty "kpu" needs one model; leave it out'),
+    ("train.kalman_memory", 0, "train.kalman_memory: needs a number larger than 0, in GB; found 0"),
 ]  # fmt: skip
 INIT_CASES = [
     ("structures", "POSCAR", 'structures: needs a list; found "POSCAR"'),

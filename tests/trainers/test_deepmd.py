@@ -33,7 +33,8 @@ def messages(trainer: DeepmdTrainer, type_map: tuple[str, ...] = ("Si",)) -> lis
         ({"models": 0}, "greater than 0"),
         ({"steps": {"first": 0}}, "greater than 0"),
         ({"steps": {"frist": 10}}, "Extra inputs"),
-        ({"warm_start": {"steps": 10}}, "start_lr"),
+        ({"warm_start": {"start_lr": 1e-3}}, "steps"),
+        ({"kalman_memory": 0}, "greater than 0"),
         ({"compress": "false"}, "valid boolean"),
     ],
 )
@@ -151,6 +152,11 @@ def test_a_learning_rate_that_is_no_object_is_named(rates: Any) -> None:
 def test_learning_rate_of_a_warm_start_lies_above_the_last_one() -> None:
     trainer = make_trainer(warm_start={"steps": 20, "start_lr": 1e-5})
     assert messages(trainer) == ["warm_start.start_lr: 1e-05 is not above the input's learning_rate.stop_lr, 1e-05"]
+
+
+def test_a_warm_start_of_adam_needs_a_learning_rate() -> None:
+    trainer = make_trainer(warm_start={"steps": 20})
+    assert messages(trainer) == ["warm_start.start_lr: is missing: the learning rate that a warm start begins with"]
 
 
 def test_what_the_driver_sets_is_told() -> None:

@@ -14,6 +14,7 @@ from al_driver.schema.resource import Role
 from al_driver.schema.suggest import nearest
 
 Kind = TypeVar("Kind", bound=Params)
+_TOP_KEY = {"run": "explore", "init_bulk": "structures"}
 
 
 def load_params(path: Path, kind: type[Kind]) -> Kind:
@@ -71,13 +72,13 @@ def _find_owner(content: Any, loc: tuple[int | str, ...]) -> tuple[dict[str, Any
     return found
 
 
-def check_order(param: Path, resource: Path) -> None:
-    """Refuse a param and a resource file that stand in each other's place.
+def check_order(param: Path, resource: Path, command: Literal["run", "init_bulk"] | None = None) -> None:
+    """Refuse a param and a resource file that stand in each other's place, and a param file of another command.
 
     Raises
     ------
     ConfigError
-        If the first says where things run, and the second what is done.
+        If the first says where things run, and the second what is done; or if it is not for ``command``.
     """
     try:
         first, second = read_jsonc(param), read_jsonc(resource)
@@ -85,6 +86,10 @@ def check_order(param: Path, resource: Path) -> None:
         return  # told where it is read
     if first.keys() & {"default", *get_args(Role)} and "type_map" in second and "type_map" not in first:
         raise ConfigError(f"{param} and {resource} are swapped: the param file, {resource}, comes first.")
+    other: Literal["run", "init_bulk"] = "init_bulk" if command == "run" else "run"
+    own_key, other_key = _TOP_KEY[command or "run"], _TOP_KEY[other]
+    if command is not None and other_key in first and own_key not in first:
+        raise ConfigError(f"{param} is for `al {other}`, since it has `{other_key}`; `al {command}` needs `{own_key}`.")
 
 
 def kind_of(path: Path) -> Literal["run", "init_bulk"]:

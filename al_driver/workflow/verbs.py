@@ -54,7 +54,7 @@ def run(
     ConfigError, TasksFailed, StateMismatch, FolderLocked
         As their exit codes say; the folder can be continued after each.
     """
-    check_order(Path(param), Path(resource))
+    check_order(Path(param), Path(resource), "run")
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
     check_run(params, resources).raise_errors()
     request = request_steps(redo, accept_from)
@@ -74,7 +74,7 @@ def init_bulk(
 
     ``redo`` names a stage: it and all later ones are set aside and made anew.
     """
-    check_order(Path(param), Path(resource))
+    check_order(Path(param), Path(resource), "init_bulk")
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
     request = request_stage(redo)

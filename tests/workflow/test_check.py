@@ -244,6 +244,18 @@ def test_swapped_files_are_told_in_one_line(folder: Path) -> None:
             assert str(refused.value) == swapped
 
 
+def test_a_param_file_of_another_command_is_told_in_one_line(folder: Path) -> None:
+    (folder / "param.json").write_text(json.dumps(RUN | DATA))
+    with pytest.raises(ConfigError) as refused:
+        run(folder / "init.json", folder / "resource.json")
+    text = "init.json is for `al init_bulk`, since it has `structures`; `al run` needs `explore`."
+    assert str(refused.value) == f"{folder}/{text}"
+    with pytest.raises(ConfigError) as refused:
+        init_bulk(folder / "param.json", folder / "resource.json")
+    text = "param.json is for `al run`, since it has `explore`; `al init_bulk` needs `structures`."
+    assert str(refused.value) == f"{folder}/{text}"
+
+
 def test_what_will_make_the_data_is_checked_too_and_once(folder: Path) -> None:
     (folder / "init.json").write_text(json.dumps(INIT | {"structures": ["POSCR"]}))
     source = [{"init_bulk": "init.json"}]

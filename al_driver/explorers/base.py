@@ -270,6 +270,10 @@ class Explorer(Params):
     def check(self, type_map: Sequence[str], relative: bool) -> Iterator[Problem]:
         """Yield what is wrong with the user's files and keys; ``relative``: the query asks for relative deviations."""
 
+    def check_forces(self) -> Iterator[Problem]:
+        """Yield why trajectories would hold no forces of the driving model, which audit frames need."""
+        yield from ()
+
     def set_by_driver(self) -> tuple[str, ...]:
         """Return, in words, what the driver sets in the user's template."""
         return ()

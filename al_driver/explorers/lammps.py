@@ -120,6 +120,13 @@ class LammpsExplorer(Explorer):
         if sound:
             yield from self._check_rendered(type_map, 1.0 if relative else None)
 
+    def check_forces(self) -> Iterator[Problem]:
+        if self.template is not None and self.template.is_file():
+            words = set(self.template.read_text(encoding="utf-8", errors="replace").split())
+            if not {"fx", "fy", "fz"} <= words:
+                message = "dumps no forces (fx fy fz), and audit frames need those of the model that explores"
+                yield Problem(message, "template", self.template)
+
     def set_by_driver(self) -> tuple[str, ...]:
         if self.template is None:
             return ()

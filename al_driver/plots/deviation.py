@@ -34,8 +34,15 @@ class Bounds:
     """The window, and what is measured."""
 
     metric: Metric
-    lower: float
-    upper: float
+    lower: float | None
+    """None where there is none: a query with a target whose errors have no bound yet."""
+    upper: float | None
+    """None where only the guard is one."""
+
+    @property
+    def known(self) -> dict[str, float]:
+        """Those that there are, by name, in rising order."""
+        return {name: bound for name, bound in (("lower", self.lower), ("upper", self.upper)) if bound is not None}
 
 
 def draw_deviation(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
@@ -55,9 +62,9 @@ def draw_deviation(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
     last.set_xlim(census.bins[0], census.bins[-1])
     last.set_xlabel(METRIC_LABELS[bounds.metric])
     for axes in (top, last):
-        for bound in (bounds.lower, bounds.upper):
+        for bound in bounds.known.values():
             axes.axvline(bound, color=INK, linewidth=1.0, linestyle="--")
-    for name, bound in (("lower", bounds.lower), ("upper", bounds.upper)):
+    for name, bound in bounds.known.items():
         top.annotate(
             f"{name} {number(bound)}", (bound, 1.0), (3, 1), xycoords=("data", "axes fraction"),
             textcoords="offset points", fontsize=8.5,

@@ -3,6 +3,7 @@
 ``frames.csv`` is read twice, first for the ranges, then for the counts, so that memory does not grow with its rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,13 +148,13 @@ class FrameCensus:
         return total
 
 
-def take_census(path: Path, lower: float, upper: float) -> FrameCensus | None:
+def take_census(path: Path, bounds: Sequence[float]) -> FrameCensus | None:
     """Count the frames of a ``frames.csv``; None when it has none.
 
     Parameters
     ----------
-    lower, upper
-        The window of the candidates.
+    bounds
+        Of the window of the candidates, rising.
 
     Raises
     ------
@@ -173,16 +174,18 @@ def take_census(path: Path, lower: float, upper: float) -> FrameCensus | None:
     temperature = temperatures.axis()
     if temperature is None:
         return None
-    bins, log_scores = _score_bins(smallest, largest, lower, upper, n_frames)
+    bins, log_scores = _score_bins(smallest, largest, bounds, n_frames)
     return _count(path, bins, log_scores, temperature, steps.axis(), pressures.axis())
 
 
-def _score_bins(smallest: float, largest: float, lower: float, upper: float, n_frames: int) -> tuple[Floats, bool]:
+def _score_bins(smallest: float, largest: float, bounds: Sequence[float], n_frames: int) -> tuple[Floats, bool]:
     """Return edges that show every score and the whole window, and whether they are equally wide in the logarithm."""
-    first, last = min(smallest, lower), max(largest, upper)
+    first, last = min([smallest, *bounds]), max([largest, *bounds])
+    if not first < last:  # no score, or one, and no bound
+        first, last = (0.5 * first, 1.5 * first) if 0 < first < np.inf else (0.5, 1.5)
     log_scores = spreads(first, last)
     first, last = (first / 1.3, last * 1.3) if log_scores else (max(first - 0.1 * (last - first), 0.0), last * 1.05)
-    ends = [first, lower, upper, last]
+    ends = [first, *bounds, last]
     scale = np.log if log_scores else np.asarray
     lengths = np.diff(scale(np.array(ends)))
     n_bins = np.clip(2.5 * np.sqrt(n_frames), 24, 90)

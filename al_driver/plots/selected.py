@@ -81,9 +81,10 @@ def _norm(score: NDArray[np.float64], bounds: Bounds) -> Any:
     from matplotlib.colors import LogNorm, Normalize
 
     finite = score[np.isfinite(score)]
-    first, last = (finite.min(), finite.max()) if len(finite) else (bounds.lower, bounds.upper)
+    known = list(bounds.known.values()) or [1.0]
+    first, last = (finite.min(), finite.max()) if len(finite) else (known[0], known[-1])
     if first == last:
-        first, last = min(first, bounds.lower), max(last, bounds.upper)
+        first, last = min(first, known[0]), max(last, known[-1])
     return LogNorm(first, last) if spreads(first, last) else Normalize(first, last)
 
 

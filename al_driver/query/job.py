@@ -13,7 +13,9 @@ from al_driver.errors import EngineError, StateMismatch
 from al_driver.explorers.base import Guard
 from al_driver.files import read_json
 from al_driver.layout import FRAMES_FILE, SELECTED_FILE, SUMMARY_FILE
+from al_driver.query.calibration import Calibration, Factor
 from al_driver.query.params import QueryParams
+from al_driver.query.window import Window
 from al_driver.schema.base import Float, Int, NonNegativeInt, Params, PositiveInt
 from al_driver.units import Unit
 
@@ -67,6 +69,12 @@ class QueryJob(Params):
     """How many frames the run may still label; no limit when None."""
     tasks: tuple[MdTask, ...]
     """The trajectories."""
+    n_audits: NonNegativeInt = 0
+    """Audit frames of each structure."""
+    audits_only: bool = False
+    """Nothing but audit frames is selected."""
+    calibration: Calibration | None = None
+    """With a target: what bounds the errors, from the audits known before this query."""
     labelled: tuple[str, ...] = ()
     """deepmd/npy folders whose frames are labelled already."""
     models: tuple[str, ...] = ()
@@ -83,8 +91,20 @@ class QueryJob(Params):
         return self
 
     def cap(self, structure: str) -> int:
-        """Return the most frames of a structure that may be selected."""
-        return self.max_select.get(structure, self.query.max_select)
+        """Return the most frames of a structure, audits aside, that may be selected."""
+        return 0 if self.audits_only else self.max_select.get(structure, self.query.max_select)
+
+    def window(self, factor: Factor | None) -> Window:
+        """Return what scores mean where a factor bounds the errors; without a target that is the same everywhere.
+
+        With one, the upper limit is the guard: a deviation as large as no force should be.
+        """
+        lower, upper = self.query.lower, self.query.upper
+        if self.calibration is not None:
+            lower, upper = self.calibration.lower(factor), self.guard.max_force
+        if lower is None or upper is None:
+            raise StateMismatch("the query has a target, and no calibration; `al run` writes it: redo the query.")
+        return Window(self.query.metric, lower, upper, self.guard.max_force, self.stop_after)
 
     @property
     def budget(self) -> int | None:

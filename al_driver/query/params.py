@@ -1,12 +1,19 @@
 """What to label: the keys under ``query``."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from al_driver.schema.base import Fraction, Params, PositiveFloat, PositiveInt
+from al_driver.schema.base import Bool, Fraction, Params, PositiveFloat, PositiveInt
+from al_driver.units import Unit
 
 Metric = Literal["max_force", "mean_force", "max_virial", "relative_force"]
+Share = Annotated[Fraction, Field(gt=0, lt=1)]
+ForceError = Annotated[PositiveFloat, Unit("eV/Å")]
+STOP_RULES = {"max_labels", "converged_fraction", "max_bad_fraction", "confidence", "stop_when_converged"}
+"""Keys that decide when a run ends, and not what an iteration selects."""
+ONLY_WITH_TARGET = ("coverage", "max_bad_fraction", "confidence", "audit", "stop_when_converged")
 
 
 class QueryParams(Params):
@@ -20,10 +27,22 @@ class QueryParams(Params):
     (eV/atom), or the largest relative deviation of a force (no unit)."""
     relative_epsilon: PositiveFloat | None = None
     """Added to a force before it divides its deviation, eV/Å; needed by, and only by, ``relative_force``."""
-    lower: PositiveFloat
+    lower: PositiveFloat | None = None
     """Below it a frame is accurate. eV/Å for forces, eV/atom for the virial, no unit for relative."""
-    upper: PositiveFloat
+    upper: PositiveFloat | None = None
     """From it on a frame has failed; between the two it is a candidate."""
+    target_force_error: ForceError | dict[str, ForceError] | None = None
+    """In place of a window: the largest error of an atom's force that is wanted, eV/Å; a number, or one per element."""
+    coverage: Share = 0.9
+    """With a target: the share of frames for which the error bound of a score is to hold."""
+    max_bad_fraction: Share = 0.05
+    """With a target: the largest share of frames that may miss it when the run has converged."""
+    confidence: Share = 0.95
+    """With a target: the confidence of that statement."""
+    audit: PositiveInt = 5
+    """With a target: frames of each structure that an iteration draws at random and labels, to measure errors."""
+    stop_when_converged: Bool = True
+    """With a target: a stage ends when its errors are small enough, and the run when a last audit confirms it."""
     max_select: PositiveInt = 20
     """Most frames of a structure that an iteration labels."""
     max_labels_per_iteration: PositiveInt | None = None
@@ -37,12 +56,38 @@ class QueryParams(Params):
 
     @model_validator(mode="after")
     def _check_window(self) -> "QueryParams":
-        if self.lower >= self.upper:
-            raise ValueError(f"`lower` ({self.lower:g}) must be below `upper` ({self.upper:g})")
+        if self.target_force_error is None:
+            missing = [f"`{name}`" for name in ("lower", "upper") if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"{' and '.join(missing)} missing; give both, or `target_force_error` in their place")
+            if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+                raise ValueError(f"`lower` ({self.lower:g}) must be below `upper` ({self.upper:g})")
+            for name in ONLY_WITH_TARGET:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"`{name}` belongs to `target_force_error`, which is not there")
+        elif self.lower is not None or self.upper is not None:
+            raise ValueError("`target_force_error` takes the place of `lower` and `upper`; give one or the other")
+        elif self.metric not in ("max_force", "mean_force"):
+            raise ValueError(f'`target_force_error` needs the metric "max_force" or "mean_force", not {self.metric!r}')
+        elif self.target_force_error == {}:
+            raise ValueError("`target_force_error` is empty; give a number, or one per element")
         if (self.metric == "relative_force") != (self.relative_epsilon is not None):
             raise ValueError('`relative_epsilon` (eV/Å) belongs to the metric "relative_force", and only to it')
         return self
 
     def selection_identity(self) -> dict[str, Any]:
         """Return, as JSON, what decides the selection of one iteration; stop rules are not in it."""
-        return self.model_dump(mode="json", exclude={"max_labels", "converged_fraction"})
+        left_out = STOP_RULES if self.has_target else STOP_RULES | {"target_force_error", *ONLY_WITH_TARGET}
+        return self.model_dump(mode="json", exclude=left_out)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether errors are measured and bounded, in place of a window."""
+        return self.target_force_error is not None
+
+    def targets(self, type_map: Sequence[str]) -> dict[str, float]:
+        """Return the wanted force error of each element, eV/Å; there must be a target."""
+        target = self.target_force_error
+        if isinstance(target, dict):
+            return {element: target[element] for element in type_map}
+        return dict.fromkeys(type_map, float(target or 0.0))

@@ -7,10 +7,11 @@ from pydantic import ValidationError
 
 from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Explorer
+from al_driver.query.audit import Course
 from al_driver.query.job import QueryJob
 from al_driver.query.report import FramesFile
 from al_driver.query.selection import Census
-from al_driver.query.window import Window, read_scored
+from al_driver.query.window import read_scored
 from al_driver.schema.plugins import find_plugins, plugin_name
 from al_driver.seeds import make_rng
 
@@ -66,7 +67,7 @@ def take_census(
     AlError
         If a file of the molecular dynamics is missing or damaged.
     """
-    census = {name: Census(job.cap(name)) for name in job.structures}
+    census = {name: Census(job.cap(name), job.n_audits) for name in job.structures}
     for index, task in enumerate(job.tasks):
         _read_task(directory, job, explorer, index, census[task.structure], frames_file)
     return census
@@ -78,9 +79,10 @@ def _read_task(
     """Count, list and put in line the frames of one trajectory."""
     task = job.tasks[index]
     folder = directory / task.path
-    window = Window(job.query.metric, job.query.lower, job.query.upper, job.guard.max_force, job.stop_after)
+    factor = job.calibration.factor(task.structure, task.temperature) if job.calibration else None
+    window, course = job.window(factor), Course()
     rng = None
-    if job.query.choose == "random":
+    if job.query.choose == "random" and (factor or not job.calibration):  # no bound yet: the highest scores
         rng = make_rng(job.seed, job.iteration, "query", task.structure, task.name)
     steps = np.unique(np.array(explorer.frame_steps(folder), dtype=np.int64))
     deviations = folder / explorer.deviation_name
@@ -90,6 +92,13 @@ def _read_task(
             if frames_file is not None:
                 marks = frames_file.add(task, scored, window.column)
             seen.add(scored, index, marks, rng)
+            if job.n_audits:
+                course.add(scored, marks)
+            if job.calibration and factor:
+                seen.count_bounds(scored, job.calibration.threshold(factor), factor.largest)
     except FileNotFoundError as error:
         message = f"{error.filename} is missing.\n  Redo the molecular dynamics of this folder."
         raise StateMismatch(message) from error
+    stretches = course.stretches(index, make_rng(job.seed, job.iteration, "audit", task.structure, task.name))
+    seen.audits.add(stretches)
+    seen.n_stretches += len(stretches)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_driver.data.frames import write_frames
-from al_driver.layout import SELECTED_FILE
+from al_driver.errors import StateMismatch
+from al_driver.layout import AUDIT_FRAMES_FILE, SELECTED_FILE
 from al_driver.query.job import MdTask, QueryJob
 from al_driver.query.selection import Census, Choice, Selected
 from al_driver.query.window import CLASS_NAMES, Scored
@@ -103,7 +104,13 @@ def _join_columns(parts: Sequence[bytes | NDArray[Any]], n_rows: int) -> NDArray
 
 
 def write_selected(directory: Path, job: QueryJob, choice: Choice) -> None:
-    """Write the selected frames, each with where it comes from."""
+    """Write the selected frames, each with where it comes from; audits also with the forces of the model that explored.
+
+    Raises
+    ------
+    StateMismatch
+        If an audit frame has no forces.
+    """
     for frame in choice.frames:
         task = job.tasks[frame.task]
         frame.atoms.info = {
@@ -116,7 +123,13 @@ def write_selected(directory: Path, job: QueryJob, choice: Choice) -> None:
             "metric": job.query.metric,
             "iteration": job.iteration,
             **({"models": " ".join(job.models)} if job.models else {}),
+            **({"audit": True} if frame.audit else {}),
         }
+        if frame.audit and "forces" not in frame.atoms.arrays:
+            raise StateMismatch(f"{task.path}: the frames hold no forces (fx fy fz), and audits need them.")
+    if job.n_audits:
+        write_frames(directory / AUDIT_FRAMES_FILE, [frame.atoms for frame in choice.frames if frame.audit])
+    for frame in choice.frames:
         frame.atoms.arrays.pop("forces", None)  # the model's, not a label
     write_frames(directory / SELECTED_FILE, [frame.atoms for frame in choice.frames])
 
@@ -125,21 +138,57 @@ def make_summary(job: QueryJob, census: dict[str, Census], choice: Choice) -> di
     """Return the content of ``summary.json``: counts in all and by structure, and what decided them."""
     chosen = [frame.structure for frame in choice.frames]
     by_structure = [
-        {"structure": name, **_count(seen.counts), "selected": chosen.count(name)} for name, seen in census.items()
+        {
+            "structure": name,
+            **_count(seen.counts),
+            "selected": chosen.count(name),
+            **_count_audits(job, seen, [frame for frame in choice.frames if frame.structure == name]),
+        }
+        for name, seen in census.items()
     ]
     counts = sum((seen.counts for seen in census.values()), start=np.zeros(3, dtype=np.int64))
     return {
         **_count(counts),
         "selected": len(chosen),
         "by_structure": by_structure,
+        **_sum_audits(job, by_structure),
         "metric": job.query.metric,
-        "lower": job.query.lower,
+        "lower": _lower(job),
         "upper": job.query.upper,
         "choose": job.query.choose,
         "budget": job.budget,
         "all_failed": choice.fallback,
         "skipped": choice.skipped,
     }
+
+
+def _lower(job: QueryJob) -> float | None:
+    """Return the lower bound of the window; with a target that of frames of no group, None where there is no bound."""
+    if job.calibration is None:
+        return job.query.lower
+    factor = job.calibration.general
+    return None if factor is None else job.calibration.lower(factor)
+
+
+def _count_audits(job: QueryJob, seen: Census, chosen: Sequence[Selected]) -> dict[str, int]:
+    """Return what a query with a target counts beside the classes."""
+    if not job.n_audits:
+        return {}
+    audits = sum(frame.audit for frame in chosen)
+    return {
+        "audits": audits, "independent": seen.n_stretches, "above_target": seen.n_above, "outside": seen.n_outside,
+    }  # fmt: skip
+
+
+def _sum_audits(job: QueryJob, by_structure: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums of these counts, and what bounded the errors."""
+    if not job.n_audits or job.calibration is None:
+        return {}
+    sums = {name: sum(part[name] for part in by_structure) for name in ("audits", "above_target", "outside")}
+    general = job.calibration.general
+    known = {"n_audits": job.calibration.n_audits, "n_needed": job.calibration.n_needed}
+    factor = None if general is None else {"a": general.a, "beta": job.calibration.beta, "n": general.n}
+    return sums | {"calibration": known | {"target": job.calibration.target, "factor": factor}}
 
 
 def _count(counts: NDArray[np.int64]) -> dict[str, int]:

@@ -7,7 +7,7 @@ head of each line is kept: memory does not grow with the number of frames.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -67,10 +67,21 @@ class Census:
         Those to choose from.
     soundest
         Failed frames that could be labelled if there were nothing better, lowest score first.
+    n_audits
+        How many audit frames of it are wanted.
+    audits
+        Those to take them from, one from each stretch.
+    n_stretches
+        How many stretches there are: independent frames.
+    n_above, n_outside
+        Frames whose error bound exceeds the target, and frames above every calibration score.
     """
 
-    def __init__(self, cap: int) -> None:
+    def __init__(self, cap: int, n_audits: int = 0) -> None:
         self.cap = cap
+        self.n_audits = n_audits
+        self.audits = Line(max(LINE_LENGTH, 2 * n_audits))
+        self.n_stretches = self.n_above = self.n_outside = 0
         self.counts = np.zeros(3, dtype=np.int64)
         self.candidates = Line(max(LINE_LENGTH, 2 * cap))
         self.soundest = Line(max(LINE_LENGTH, 2 * cap))
@@ -100,6 +111,11 @@ class Census:
             is_sound = (scored.classes == FAILED) & scored.sound
             self.soundest.add(_make_entries(scored, is_sound, scored.score[is_sound], task, marks))
 
+    def count_bounds(self, scored: Scored, threshold: float, largest: float) -> None:
+        """Count frames whose score is above one that bounds the target, and above the largest calibration score."""
+        self.n_above += int(np.count_nonzero(scored.score > threshold))
+        self.n_outside += int(np.count_nonzero(scored.score > largest))
+
 
 def _make_entries(
     scored: Scored, which: NDArray[np.bool_], rank: NDArray[np.float64], task: int, marks: NDArray[np.int64]
@@ -120,6 +136,7 @@ class Selected:
     score: float
     mark: int
     atoms: Atoms
+    audit: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,7 +236,8 @@ def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Cho
     """Choose the frames of an iteration.
 
     A structure's share of the budget is in proportion to its fraction of candidate and failed frames, whatever the
-    number of its frames. If every frame of the iteration failed, those of lowest finite score are chosen.
+    number of its frames. If every frame of the iteration failed, those of lowest finite score are chosen. Audit frames
+    come first, whatever their class: without them nothing is known.
 
     Parameters
     ----------
@@ -228,8 +246,16 @@ def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Cho
     budget
         The most frames in all; None for no limit.
     """
+    audits = _choose_audits(census, budget, chooser)
+    if budget is not None:
+        budget -= len(audits)
+    taken = {(frame.task, frame.step) for frame in audits}
     fallback = all(not seen.counts[:FAILED].any() for seen in census.values())
-    lines = {name: (seen.soundest if fallback else seen.candidates).ranked() for name, seen in census.items()}
+    lines = {}
+    for name, seen in census.items():
+        line = (seen.soundest if fallback else seen.candidates).ranked()
+        is_left = [(task, step) not in taken for task, step in zip(line["task"], line["step"], strict=True)]
+        lines[name] = line[np.array(is_left, dtype=bool)]
     most = [min(seen.cap, len(line)) for seen, line in zip(census.values(), lines.values(), strict=True)]
     shares = share_out(budget, [seen.bad_fraction for seen in census.values()], most)
     frames = [
@@ -237,4 +263,18 @@ def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Cho
         for (name, line), share in zip(lines.items(), shares, strict=True)
         for frame in (chooser.choose(name, line, share) if share else ())
     ]
-    return Choice(tuple(frames), fallback and bool(frames), dict(chooser.skipped))
+    places = {name: place for place, name in enumerate(census)}
+    both = sorted([*audits, *frames], key=lambda frame: (places[frame.structure], frame.task, frame.step))
+    return Choice(tuple(both), fallback and bool(frames), dict(chooser.skipped))
+
+
+def _choose_audits(census: dict[str, Census], budget: int | None, chooser: Chooser) -> list[Selected]:
+    """Take the audit frames of each structure; a budget that is too small is shared evenly."""
+    lines = {name: seen.audits.ranked() for name, seen in census.items()}
+    most = [min(seen.n_audits, len(line)) for seen, line in zip(census.values(), lines.values(), strict=True)]
+    shares = share_out(budget, [Fraction(1)] * len(most), most)
+    return [
+        replace(frame, audit=True)
+        for (name, line), share in zip(lines.items(), shares, strict=True)
+        for frame in (chooser.choose(name, line, share) if share else ())
+    ]

@@ -14,6 +14,7 @@ from al_driver.schema.base import Bool, CrossError, Int, Name, Params, UserPath,
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer, describe_unknown
 from al_driver.schema.places import split_key
+from al_driver.schema.suggest import nearest
 
 
 class DataSource(Params):
@@ -73,7 +74,7 @@ class RunParams(Params):
 
     @model_validator(mode="after")
     def _check_across(self) -> "RunParams":
-        found = [*self._find_label(), *self._find_structures()]
+        found = [*self._find_label(), *self._find_structures(), *self._find_targets()]
         if self.query.uncertainty == "committee" and self.train.models < 2:
             models = f"needs at least 2 models for a committee; found {self.train.models}"
             found.append((("train", "models"), f"{models} (lmp writes no deviation file for one model)"))
@@ -100,6 +101,15 @@ class RunParams(Params):
     def _find_label(self) -> Iterator[Finding]:
         if isinstance(self.label, str) and self.label not in self.engines:
             yield ("label",), describe_unknown(self.label, self.engines)
+
+    def _find_targets(self) -> Iterator[Finding]:
+        """Yield elements without a wanted force error, and wanted errors of what is no element here."""
+        wanted = self.query.target_force_error
+        if isinstance(wanted, dict):
+            for name in [name for name in self.type_map if name not in wanted]:
+                yield ("query", "target_force_error"), f"has no number for {name}; give one for each of `type_map`"
+            for name in [name for name in wanted if name not in self.type_map]:
+                yield ("query", "target_force_error"), f"{name!r} is not in `type_map`{nearest(name, self.type_map)}"
 
     def _find_structures(self) -> Iterator[Finding]:
         """Yield entries that share a name, and what jobs name in vain."""

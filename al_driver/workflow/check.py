@@ -1,8 +1,7 @@
 """``al check`` of a run: every problem of its files and programs at once, and what would be done first."""
 
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from al_driver.trainers.base import Training
 from al_driver.workflow.check_data import check_data, open_init_bulks
 from al_driver.workflow.check_init import check_init_files, check_named
 from al_driver.workflow.check_programs import check_engines, check_program, check_resources
+from al_driver.workflow.check_target import check_target, describe_target, most_labels
 from al_driver.workflow.references import check_references
 from al_driver.workflow.report import Report, render_files
 
@@ -40,6 +40,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
         report.collect(lambda engine=engine: check_named(engine, structure_names(params.explore)), key)  # type: ignore[misc]
     report.collect(lambda: params.train.check(params.type_map), "train")
     report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
+    report.collect(lambda: check_target(params))
     report.collect(lambda: check_data(params, read=render))
     report.collect(lambda: check_references(params))
     for key, made_by in open_init_bulks(params):
@@ -94,7 +95,8 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
     ]
     if len(trajectories) > MOST_TASKS_SHOWN:
         report.plan.append(f"  … and {len(trajectories) - MOST_TASKS_SHOWN} more")
-    report.plan.append(f"0/label: at most {_most_labels(params, trajectories)} frames, each: {shlex.join(label)}")
+    report.plan.append(f"0/label: at most {most_labels(params, trajectories)} frames, each: {shlex.join(label)}")
+    report.plan += describe_target(params)
 
 
 def _describe(trajectory: Trajectory) -> str:
@@ -105,14 +107,3 @@ def _describe(trajectory: Trajectory) -> str:
         f"  {trajectory.structure} ({len(trajectory.atoms)} atoms), {trajectory.job.ensemble}, {temperature}"
         f"{pressure}, {trajectory.job.n_steps} steps"
     )
-
-
-def _most_labels(params: RunParams, trajectories: Iterable[Trajectory]) -> int:
-    """Return the largest number of frames that the first iteration can choose."""
-    frames: Counter[str] = Counter()
-    for trajectory in trajectories:
-        frames[trajectory.structure] += trajectory.job.n_steps // trajectory.job.dump_every
-    own = dict(zip(structure_names(params.explore), params.explore.structures, strict=True))
-    total = sum(min(count, own[name].max_select or params.query.max_select) for name, count in frames.items())
-    limits = (params.query.max_labels, params.query.max_labels_per_iteration)
-    return min(total, *(limit or total for limit in limits))

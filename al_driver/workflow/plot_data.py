@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NO_FRAME = "no frame could be scored"
+NO_LOWER = 1e-12
+"""A lower bound below which no score lies."""
 MOST_FORCES = 200_000
 """Forces of an ``init_bulk`` that are drawn, and those of a fixed draw where there are more."""
 
@@ -42,8 +44,11 @@ class Query:
 def read_query(folder: Path) -> Query:
     """Read what both pictures of an iteration's frames show."""
     summary = _result(folder)
-    bounds = Bounds(summary["metric"], summary["lower"], summary["upper"])
-    return Query(take_census(folder / FRAMES_FILE, bounds.lower, bounds.upper), bounds)
+    lower = summary["lower"]
+    if lower is not None and lower < NO_LOWER:  # of a target that no frame meets
+        lower = None
+    bounds = Bounds(summary["metric"], lower, summary["upper"])
+    return Query(take_census(folder / FRAMES_FILE, list(bounds.known.values())), bounds)
 
 
 def draw_deviation_of(read: Callable[[], Query], index: int) -> "Figure | str":

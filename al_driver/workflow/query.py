@@ -13,7 +13,15 @@ from al_driver.explorers.base import Stage
 from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.files import hash_path, read_json, write_json
 from al_driver.jobs.task import Task
-from al_driver.layout import FRAMES_FILE, MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, SUMMARY_FILE
+from al_driver.layout import (
+    AUDIT_FRAMES_FILE,
+    FRAMES_FILE,
+    MD_TASKS_FILE,
+    QUERY_JOB_FILE,
+    SELECTED_FILE,
+    SUMMARY_FILE,
+)
+from al_driver.query.calibration import Calibration
 from al_driver.query.job import MdTask, QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
@@ -34,6 +42,7 @@ def run_query(
     labelled: Sequence[Path],
     models: Sequence[Path],
     labels_left: int | None,
+    calibration: Calibration | None = None,
     accepted: bool = False,
 ) -> Record:
     """Write ``summary.json``, ``frames.csv`` and ``selected.extxyz`` into the step's folder.
@@ -48,11 +57,15 @@ def run_query(
         The committee that the scores are from.
     labels_left
         What remains of ``max_labels``.
+    calibration
+        With a target: what bounds the errors of the models that explored.
     """
+
+    names = [FRAMES_FILE, SELECTED_FILE, *([AUDIT_FRAMES_FILE] if calibration else [])]
 
     def work() -> dict[str, Any]:
         task_folder = step.folder / SCORES_DIR
-        job = _make_job(params, iteration, task_folder, explored, labelled, labels_left)
+        job = make_job(params, iteration, task_folder, explored, labelled, labels_left, calibration)
         told = tuple(hash_path(model)[:SHORT] for model in models if model.exists())
         job = job.model_copy(update={"models": told})
         task = Task(
@@ -62,18 +75,24 @@ def run_query(
             verify=verify_query,
         )
         context.run_tasks(step, "query", [task], stop_on_failure=True)
-        for name in (FRAMES_FILE, SELECTED_FILE, SUMMARY_FILE):
+        for name in (*names, SUMMARY_FILE):
             _link(task_folder / name, step.folder / name)
         summary: dict[str, Any] = read_json(step.folder / SUMMARY_FILE)
         return summary
 
-    record = context.run_step(step, work, [SUMMARY_FILE, FRAMES_FILE, SELECTED_FILE], accepted=accepted)
+    record = context.run_step(step, work, [SUMMARY_FILE, *names], accepted=accepted)
     log.info("%s: %s", step.name, describe(record.result))
     return record
 
 
-def _make_job(
-    params: RunParams, iteration: int, folder: Path, explored: Path, labelled: Sequence[Path], labels_left: int | None
+def make_job(
+    params: RunParams,
+    iteration: int,
+    folder: Path,
+    explored: Path,
+    labelled: Sequence[Path],
+    labels_left: int | None,
+    calibration: Calibration | None,
 ) -> QueryJob:
     """Return what the query program is told; its paths start at its folder."""
     names = structure_names(params.explore)
@@ -92,6 +111,8 @@ def _make_job(
         structures=tuple(names),
         max_select={name: cap for name, cap in caps.items() if cap is not None},
         labels_left=labels_left,
+        n_audits=params.query.audit if calibration else 0,
+        calibration=calibration,
         tasks=tuple(MdTask(**md) for md in trajectories),
         labelled=tuple(os.path.relpath(system, folder) for system in labelled),
     )

@@ -10,10 +10,13 @@ from al_driver.engines.base import Engine
 from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.layout import DATASET_DIR, SELECTED_FILE
+from al_driver.query.calibration import Audit, Calibration
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Phase
 from al_driver.workflow.aside import set_aside
+from al_driver.workflow.audit import calibrate, describe_audits, measure, report_audits
 from al_driver.workflow.context import Context
+from al_driver.workflow.converge import why_open
 from al_driver.workflow.explore import explore_inputs, run_explore
 from al_driver.workflow.history import is_before
 from al_driver.workflow.initial import InitialData, prepare_data
@@ -25,8 +28,6 @@ from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
 log = logging.getLogger(__name__)
-MOST_BROKEN = 0.5
-"""Where a larger share of the trajectories ended early, their few sound frames prove nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,22 @@ class Loop:
     """deepmd/npy systems of the iterations so far."""
     n_labelled: int = 0
     after: tuple[str, ...] = ()
+    audits: list[Audit] = field(default_factory=list)
+    """With a target: the audit frames of the iterations so far, with the errors of the models that met them."""
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    """What the audits of each iteration said of the bounds."""
 
-    def iterate(self, iteration: int, stage: Stage) -> tuple[Record, Record]:
-        """Run one iteration; return the records of its exploration and its query."""
+    def iterate(self, iteration: int, stage: Stage) -> str | None:
+        """Run one iteration; say why its stage is not done, or None when it is."""
         trained = self._train(iteration)
         models = model_paths(self.params, self.context.folder.step(iteration, "train"), trained)
         explored = self._explore(iteration, stage, models, trained)
-        queried = self._query(iteration, stage, models, explored)
+        calibration = calibrate(self.params, self.audits, self.context.folder.step(iteration, "train"))
+        queried = self._query(iteration, stage, models, explored, calibration)
         self._label(iteration, queried)
+        audited = self._audit(iteration, calibration) if calibration else None
         self.plotter.draw()
-        return explored, queried
+        return why_open(explored.result, queried.result, self.params.query, audited)
 
     def finish(self) -> None:
         """Train the model to use on everything. It is derived: when the data changed it is made anew."""
@@ -90,13 +97,26 @@ class Loop:
             accepted=self._is_accepted(iteration, "explore"),
         )  # fmt: skip
 
-    def _query(self, iteration: int, stage: Stage, models: list[Path], explored: Record) -> Record:
+    def _query(
+        self, iteration: int, stage: Stage, models: list[Path], explored: Record, calibration: Calibration | None
+    ) -> Record:
         step = self._step(iteration, "query", query_inputs(self.params, stage), (explored.fingerprint,))
         return run_query(
             self.context, self.params, step=step, iteration=iteration, models=models, labels_left=self.labels_left(),
             explored=self.context.folder.step(iteration, "explore"), labelled=[*self.data.train, *self.labelled],
-            accepted=self._is_accepted(iteration, "query"),
+            calibration=calibration, accepted=self._is_accepted(iteration, "query"),
         )  # fmt: skip
+
+    def _audit(self, iteration: int, calibration: Calibration) -> dict[str, Any]:
+        """Measure the errors of the models that explored, on frames that they have not been trained on."""
+        explored, queried, labelled = (
+            self.context.folder.step(iteration, name) for name in ("explore", "query", "label")
+        )
+        audits = measure(explored, queried, labelled, self.params.type_map, iteration)
+        self.reports.append(report_audits(audits, calibration, self.reports, labelled))
+        self.audits += audits
+        log.info("%d/label: %s", iteration, describe_audits(self.reports[-1]))
+        return self.reports[-1]
 
     def _label(self, iteration: int, queried: Record) -> None:
         engine = self.params.label_engine
@@ -165,10 +185,9 @@ def _run_stages(loop: Loop, params: RunParams) -> Verdict:
     open_stages: dict[int, str] = {}
     for number, stage in enumerate(params.explore.iterations):
         for _ in range(stage.max_repeats):
-            explored, queried = loop.iterate(iteration, stage)
+            reason = loop.iterate(iteration, stage)
             iteration += 1
-            reason = why_open(explored.result, queried.result, params.query.converged_fraction)
-            if reason is None:
+            if reason is None and (params.query.stop_when_converged or not params.query.has_target):
                 break
             if loop.labels_left() == 0:
                 return Verdict(
@@ -176,25 +195,9 @@ def _run_stages(loop: Loop, params: RunParams) -> Verdict:
                 )
         if reason is not None:
             open_stages[number] = reason
+    if not open_stages and params.query.has_target:
+        return Verdict("not_converged", "the running audits are clean; no closing audit was made")
     if not open_stages:
         return Verdict("converged", f"in every stage fewer than {params.query.converged_fraction:.0%} of frames unsure")
     stages = "; ".join(f"stage {number}: {reason}" for number, reason in open_stages.items())
     return Verdict("not_converged", f"{stages}. Raise max_repeats, or add a stage, and run again")
-
-
-def why_open(explored: dict[str, Any], queried: dict[str, Any], converged_fraction: float) -> str | None:
-    """Say why a stage has not converged; None when it has.
-
-    It has when candidate and failed frames fall below a share. Frames that a guard cut away are not among those
-    counted, so that a stage most of whose trajectories ended early is open whatever their few sound frames say.
-    """
-    frames: int = queried["frames"]
-    if frames == 0:
-        return "no frame could be scored"
-    unsure = (queried["candidate"] + queried["failed"]) / frames
-    if unsure >= converged_fraction:
-        return f"{unsure:.0%} of frames unsure"
-    broken = explored.get("halted", 0) + explored.get("crashed", 0) + explored["failed"]
-    if broken > MOST_BROKEN * explored["trajectories"]:
-        return f"{broken} of {explored['trajectories']} trajectories ended early"
-    return None

@@ -8,7 +8,7 @@ from typing import Any
 from al_driver.errors import ConfigError
 from al_driver.files import read_json
 from al_driver.jobs.processes import is_running
-from al_driver.layout import INIT_STAGES, STEPS, WorkFolder
+from al_driver.layout import AUDIT_FILE, INIT_STAGES, STEPS, WorkFolder
 from al_driver.workflow.history import History
 from al_driver.workflow.lock import STALE_SECONDS, read_holder
 from al_driver.workflow.step import Record
@@ -83,7 +83,8 @@ def _find(directory: Path) -> WorkFolder:
 def _iteration(folder: WorkFolder, index: int) -> dict[str, Any]:
     """Return what is known of one iteration; None stands for a step that is not finished."""
     results = {name: _result(folder.step(index, name)) for name in STEPS}
-    return results | {"iteration": index}
+    audit = folder.step(index, "label") / AUDIT_FILE
+    return results | {"iteration": index, "audit": read_json(audit) if audit.exists() else None}
 
 
 def _result(folder: Path) -> dict[str, Any] | None:

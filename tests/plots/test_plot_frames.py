@@ -45,7 +45,7 @@ def test_every_frame_is_counted_where_it_lies(
 ) -> None:
     monkeypatch.setattr(table, "BLOCK_ROWS", block)
     rows = write_frames_csv(tmp_path / "frames.csv", ramp=ramp)
-    census = take_census(tmp_path / "frames.csv", LOWER, UPPER)
+    census = take_census(tmp_path / "frames.csv", [LOWER, UPPER])
     assert census is not None
     assert census.counts.tolist() == [sum(row["class"] == name for row in rows) for name in CLASS_NAMES]
     scores = np.array([float(row["score"]) for row in rows])
@@ -74,7 +74,7 @@ def test_every_frame_is_counted_where_it_lies(
 def test_no_bin_lies_across_a_bound_of_the_window(tmp_path: Path) -> None:
     for spread, log_scores in ((1.2, True), (0.1, False)):
         write_frames_csv(tmp_path / "frames.csv", spread=spread)
-        census = take_census(tmp_path / "frames.csv", LOWER, UPPER)
+        census = take_census(tmp_path / "frames.csv", [LOWER, UPPER])
         assert census is not None
         assert {LOWER, UPPER} <= set(census.bins.tolist())
         assert census.log_scores is log_scores
@@ -83,7 +83,7 @@ def test_no_bin_lies_across_a_bound_of_the_window(tmp_path: Path) -> None:
 
 def test_bins_of_steps_hold_equally_many_steps(tmp_path: Path) -> None:
     write_frames_csv(tmp_path / "frames.csv", n_steps=137)
-    census = take_census(tmp_path / "frames.csv", LOWER, UPPER)
+    census = take_census(tmp_path / "frames.csv", [LOWER, UPPER])
     assert census is not None
     assert set(census.by_step[0, :-1].tolist()) == {2 * 3}
     assert len(census.step.values) <= frames.MOST_BINS
@@ -92,7 +92,7 @@ def test_bins_of_steps_hold_equally_many_steps(tmp_path: Path) -> None:
 def test_of_very_many_selected_frames_the_first_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MOST_SELECTED", 3)
     rows = write_frames_csv(tmp_path / "frames.csv")
-    census = take_census(tmp_path / "frames.csv", LOWER, UPPER)
+    census = take_census(tmp_path / "frames.csv", [LOWER, UPPER])
     assert census is not None
     assert len(census.selected.step) == 3
     assert census.n_selected == sum(row["selected"] == "1" for row in rows)
@@ -100,12 +100,12 @@ def test_of_very_many_selected_frames_the_first_are_kept(tmp_path: Path, monkeyp
 
 def test_a_file_without_frames_has_no_census(tmp_path: Path) -> None:
     (tmp_path / "frames.csv").write_text(HEADER)
-    assert take_census(tmp_path / "frames.csv", LOWER, UPPER) is None
+    assert take_census(tmp_path / "frames.csv", [LOWER, UPPER]) is None
 
 
 def test_only_frames_without_a_finite_score_are_counted_too(tmp_path: Path) -> None:
     (tmp_path / "frames.csv").write_text(HEADER + "task.000000,si,300.0,,10,-nan,-nan,-nan,-nan,failed,0\n")
-    census = take_census(tmp_path / "frames.csv", LOWER, UPPER)
+    census = take_census(tmp_path / "frames.csv", [LOWER, UPPER])
     assert census is not None
     assert (census.counts.tolist(), census.not_finite) == ([0, 0, 1], 1)
 
@@ -123,4 +123,4 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str | None, message: s
     if content is not None:
         (tmp_path / "frames.csv").write_text(content)
     with pytest.raises(StateMismatch, match=message):
-        take_census(tmp_path / "frames.csv", LOWER, UPPER)
+        take_census(tmp_path / "frames.csv", [LOWER, UPPER])

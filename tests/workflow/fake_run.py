@@ -167,14 +167,26 @@ def _query(directory: Path) -> None:
     n_selected = job["query"]["max_select"]
     if job["labels_left"] is not None:
         n_selected = min(n_selected, job["labels_left"])
+    if job.get("audits_only"):
+        n_selected = 0
     rng = np.random.default_rng(_hash(directory, models))
-    frames = [_labelled(atoms, rng) for _ in range(n_selected)]
+    frames = [_labelled(atoms, rng) for _ in range(n_selected + job.get("n_audits", 0))]
     for index, frame in enumerate(frames):
+        frame.info = {"structure": "si", "task": "task.000000", "step": index, "temperature": 300.0}
+        frame.info |= {"score": float(rng.uniform(0.1, 0.2))} | ({"audit": True} if index >= n_selected else {})
+    if job.get("n_audits"):
+        write_frames(directory / "audit.extxyz", frames[n_selected:])
+    for frame in frames:
         del frame.arrays["forces"]
-        frame.info = {"structure": "si", "step": index}
     write_frames(directory / "selected.extxyz", frames)
     (directory / "frames.csv").write_text("task\n")
-    counts = {"frames": 10, "accurate": 5, "candidate": 5, "failed": 0, "selected": n_selected, "by_structure": []}
+    counts = {"frames": 10, "accurate": 5, "candidate": 5, "failed": 0, "selected": len(frames), "by_structure": []}
+    if job.get("n_audits"):
+        known = job["calibration"]
+        n_stretches = {"structure": "si", **counts, "independent": 5}
+        counts["by_structure"] = [{**n_stretches, "by_structure": None}]
+        counts |= {"audits": job["n_audits"], "above_target": 0, "outside": 0}
+        counts["calibration"] = {"n_audits": known["n_audits"], "n_needed": 9, "factor": known["general"]}
     (directory / "summary.json").write_text(json.dumps(counts))
 
 

@@ -8,9 +8,13 @@ import pytest
 from fake_run import JOB, PARAM, Tasks, make_folder, patch, run
 
 from al_driver.explorers.base import Stage
-from al_driver.workflow.run import Loop, _run_stages, why_open
+from al_driver.query.params import QueryParams
+from al_driver.workflow.converge import why_open
+from al_driver.workflow.run import Loop, _run_stages
 
 MD = {"trajectories": 20, "failed": 0}
+WINDOW = QueryParams(lower=0.1, upper=0.3)
+TARGET = QueryParams(target_force_error=0.1)
 
 
 def counts(frames: int, unsure: int) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def counts(frames: int, unsure: int) -> dict[str, Any]:
     ],
 )
 def test_why_a_stage_is_open(explored: dict[str, Any], queried: dict[str, Any], reason: str | None) -> None:
-    assert why_open(explored, queried, 0.02) == reason
+    assert why_open(explored, queried, WINDOW) == reason
 
 
 class FakeLoop:
@@ -45,13 +49,12 @@ class FakeLoop:
         self.left = max_labels
         self.stages: list[int] = []
 
-    def iterate(self, iteration: int, stage: Stage) -> tuple[Any, Any]:
+    def iterate(self, iteration: int, stage: Stage) -> str | None:
         assert iteration == len(self.stages)
         self.stages.append(stage.jobs[0].n_steps)
         if self.left is not None:
             self.left = max(self.left - 10, 0)
-        queried = counts(100, self.unsure[iteration])
-        return SimpleNamespace(result=MD), SimpleNamespace(result=queried)
+        return why_open(MD, counts(100, self.unsure[iteration]), WINDOW)
 
     def labels_left(self) -> int | None:
         return self.left
@@ -63,7 +66,7 @@ def run_stages(repeats: list[int], unsure: list[int], max_labels: int | None = N
         Stage.model_validate({"jobs": [JOB | {"n_steps": 100 + number}], "max_repeats": most})
         for number, most in enumerate(repeats)
     )
-    query = SimpleNamespace(converged_fraction=0.02, max_labels=max_labels)
+    query = WINDOW.model_copy(update={"max_labels": max_labels})
     params: Any = SimpleNamespace(explore=SimpleNamespace(iterations=stages), query=query)
     loop: Any = FakeLoop(unsure, max_labels)
     return _run_stages(loop, params), loop.stages

@@ -227,6 +227,25 @@ def explain(
         _console().print(lineage_table(told))
 
 
+@app.command("filter")
+def filter_frames(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The run's folder.")] = Path(),
+    lower: Annotated[float | None, typer.Option(help="Below it a frame is accurate.")] = None,
+    upper: Annotated[float | None, typer.Option(help="From it on a frame has failed.")] = None,
+    target: Annotated[float | None, typer.Option(help="In their place: the wanted force error, eV/Å.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what another window or target would have selected, from the stored scores; nothing is run or written."""
+    from al_driver.live import filter_table
+    from al_driver.workflow.filter import Rule, filter_run
+
+    found = filter_run(directory, Rule(lower, upper, target))
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    else:
+        _console().print(filter_table(found))
+
+
 @app.command()
 def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")]) -> None:
     """Print the JSON Schema of a file, for editors."""

@@ -125,6 +125,23 @@ def _caption(state: dict[str, Any]) -> str:
     return "\n".join((where, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
 
 
+def filter_table(found: dict[str, Any]) -> Table:
+    """Return one row an iteration and structure: what a rule would have selected, beside what was."""
+    rule = ", ".join(f"{name} {value:g}" for name, value in found["rule"].items() if value is not None)
+    unbound = any(part["has_bound"] is False for part in found["iterations"])
+    note = "where no bound was known yet, the highest scores" if unbound else ""
+    table = Table(title=Text(f"{found['folder']}: {rule}"), caption=Text(note), title_justify="left")
+    for heading in ("iteration", "structure", "frames", "accurate", "candidate", "failed", "selected", "as it was"):
+        table.add_column(heading, justify="right")
+    for part in found["iterations"]:
+        rows = part["by_structure"] if len(part["by_structure"]) > 1 else ()
+        for row in (*({**row, "was": None} for row in rows), {"structure": "all", **part}):
+            counts = (str(row[key]) for key in ("frames", "accurate", "candidate", "failed", "selected"))
+            was = f"{row['was']['candidate']}, {row['was']['selected']} kept" if row["was"] else ""
+            table.add_row(str(part["iteration"]), row["structure"], *counts, was)
+    return table
+
+
 def plot_lines(report: "PlotReport") -> Iterator[str]:
     """Yield the lines of `al status --plots`: what was drawn, what was there already, and what cannot be drawn."""
     yield from (f"drawn: {path}" for path in report.written)

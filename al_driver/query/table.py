@@ -17,8 +17,8 @@ from al_driver.query.window import CLASS_NAMES
 
 BLOCK_ROWS = 100_000
 _COLUMNS = {
-    "structure": "U60", "temperature": "f8", "pressure": "S24", "step": "i8", "score": "f8", "class": "S1",
-    "selected": "S1",
+    "task": "S24", "structure": "U60", "temperature": "f8", "pressure": "S24", "step": "i8", "score": "f8",
+    "class": "S1", "selected": "S1",
 }  # fmt: skip
 
 
@@ -26,6 +26,7 @@ _COLUMNS = {
 class TableRows:
     """Rows of ``frames.csv``; every array has the shape (n,)."""
 
+    task: NDArray[np.bytes_]
     structure: NDArray[np.str_]
     """Names, cut off behind 60 characters."""
     temperature: NDArray[np.float64]
@@ -79,5 +80,12 @@ def _parse(lines: list[str], columns: list[int]) -> TableRows:
         raise ValueError(f"a class is none of {', '.join(CLASS_NAMES)}")
     pressure = np.where(rows["pressure"] == b"", b"nan", rows["pressure"]).astype(np.float64)
     return TableRows(
-        rows["structure"], rows["temperature"], pressure, rows["step"], rows["score"], classes, rows["selected"] == b"1"
+        rows["task"],
+        rows["structure"],
+        rows["temperature"],
+        pressure,
+        rows["step"],
+        rows["score"],
+        classes,
+        rows["selected"] == b"1",
     )

@@ -111,7 +111,7 @@ def read_scored(
         if not kept.all():
             rows = rows.take(kept)
         classes = window.classify(rows)
-        end, in_a_row = _find_end(classes == FAILED, window.stop_after, in_a_row)
+        end, in_a_row = find_end(classes == FAILED, window.stop_after, in_a_row)
         if end is not None:
             rows, classes = rows.take(slice(end)), classes[:end]
         if len(rows):
@@ -129,7 +129,7 @@ def _is_in(wanted: Ints, steps: Ints) -> Bools:
     return found
 
 
-def _find_end(failed: Bools, stop_after: int, in_a_row: int) -> tuple[int | None, int]:
+def find_end(failed: Bools, stop_after: int, in_a_row: int) -> tuple[int | None, int]:
     """Find where the first run of failed frames is complete.
 
     Parameters

@@ -25,7 +25,7 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
     ConfigError
         If the folder is not one of `al run` or `al init_bulk`.
     """
-    folder = _find(Path(directory))
+    folder = find_work_folder(Path(directory))
     history = History(folder.history).read()
     running = is_held(folder.lock)
     state = history["state"]
@@ -65,7 +65,7 @@ def is_held(lock: Path) -> bool:
         return False
 
 
-def _find(directory: Path) -> WorkFolder:
+def find_work_folder(directory: Path) -> WorkFolder:
     """Return the work folder: the one given, or the only one just below it; a run goes before an ``init_bulk``."""
     if WorkFolder(directory).history.exists():
         return WorkFolder(directory)

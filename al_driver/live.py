@@ -122,7 +122,9 @@ def _caption(state: dict[str, Any]) -> str:
         where += state["error"]
     elif state["kind"] == "run":
         where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
-    return "\n".join((where, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
+    files = state["files"]
+    counted = f"{'' if files['is_exact'] else 'at least '}{files['total']:,} files"
+    return "\n".join((where, counted, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
 
 
 def filter_table(found: dict[str, Any]) -> Table:

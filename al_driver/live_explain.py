@@ -9,6 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from al_driver.layout import ARCHIVE_FILE
+
 SHORT = 12  # digits of a hash
 MOST = 8  # entries of one kind that are shown
 _UNITS = {"temperature": " K", "pressure": " bar"}
@@ -37,7 +39,7 @@ def _frame(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         models = ", ".join(digest[:SHORT] for digest in row.get("models") or ())
         by = f" of {len(row['models'])} models ({models})" if models else ""
         yield "chosen for", f"{row.get('metric', 'score')} {_value(row['score'])}{_unit(row)}{by}"
-    yield from _reference(row, told["settings"])
+    yield from _reference(row, told["settings"], Path(told["ledger"]))
     if row.get("checks"):
         limits = ", ".join(f"{key} {_value(value)}" for key, value in (row.get("gate") or {}).items())
         yield "passed", ", ".join(row["checks"]) + (f"; limits: {limits}" if limits else "")
@@ -77,7 +79,7 @@ def _stages(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"aimd from structure {row['aimd']}, step {step}" + ("" if step else " (its start)")
 
 
-def _reference(row: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _reference(row: Mapping[str, Any], settings: Mapping[str, Any] | None, ledger: Path) -> Iterator[tuple[str, str]]:
     program = " ".join(str(row[key]) for key in ("program", "version") if row.get(key))
     if row.get("engine") or program:
         hashes = ", ".join(f"{key} {row[key][:SHORT]}" for key in ("settings", "input") if row.get(key))
@@ -89,7 +91,9 @@ def _reference(row: Mapping[str, Any], settings: Mapping[str, Any] | None) -> It
         seconds = f" in {row['seconds']:.1f} s" if row.get("seconds") is not None else ""
         ended = f", ended {row['finished']}" if row.get("finished") else ""
         again = f"; found again from {row['reused']}" if row.get("reused") else ""
-        yield "calculation", f"{row['calculation']}{host}{seconds}{ended}{again}"
+        task = ledger / row.get("work", "") / row["calculation"]
+        packed = f" in {ARCHIVE_FILE}" if not task.exists() and task.with_name(ARCHIVE_FILE).exists() else ""
+        yield "calculation", f"{row['calculation']}{packed}{host}{seconds}{ended}{again}"
 
 
 def _set(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

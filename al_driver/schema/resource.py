@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from al_driver.schema.base import (
+    Bool,
     CrossError,
     Fraction,
     NonNegativeInt,
@@ -63,6 +64,9 @@ class Profile(Params):
     max_failed_fraction: Fraction = 0.1
     """... and more than this share of them."""
 
+    pack: Bool = False
+    """Put the task folders of a finished step into one archive, tasks.zip; of explore, label, relax and aimd."""
+
     def argv(self, default: str) -> tuple[str, ...]:
         """Return the program with its launcher as an argument list."""
         return tuple(shlex.split(self.command or default))
@@ -102,6 +106,14 @@ class Resources(Params):
         if self.query.command is not None:
             message = f"the query is our own program, and takes no command; take {self.query.command!r} out"
             raise CrossError([(("query", "command"), message)])
+        return self
+
+    @model_validator(mode="after")
+    def _check_pack(self) -> "Resources":
+        roles: tuple[Role, ...] = ("train", "query")
+        packed = [role for role in roles if getattr(self, role).pack]
+        if packed:
+            raise CrossError([((role, "pack"), "there is nothing to pack; take it out") for role in packed])
         return self
 
     def role(self, name: Role) -> Profile:

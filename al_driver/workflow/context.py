@@ -4,14 +4,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from al_driver.files import write_json
 from al_driver.jobs.batch import BatchResult, Progress, run_batch
 from al_driver.jobs.task import Task
-from al_driver.layout import JOBS_DIR, STEPS, WorkFolder
+from al_driver.layout import JOBS_DIR, STEP_FILE, STEPS, WorkFolder
 from al_driver.schema.resource import Resources, Role
 from al_driver.workflow.history import History, Position
+from al_driver.workflow.pack import pack_step, unpack
 from al_driver.workflow.step import Outputs, Record, Step, run_step
 from al_driver.workflow.versions import find_version_changes
 
@@ -59,6 +61,7 @@ class Context:
         """Run a step unless it is done; see `al_driver.workflow.step.run_step`."""
 
         def held_work() -> dict[str, Any]:
+            unpack(step.folder)
             result = work()
             self.check_held()
             return result
@@ -73,6 +76,13 @@ class Context:
                 if warning.startswith(f"{step.name}: "):
                     log.warning("%s", warning)
         return record
+
+    def pack(self, folder: Path, role: Role) -> None:
+        """Pack a finished step, and the steps in it, where the role's profile asks for it."""
+        if self.resources.role(role).pack:
+            for place in (folder, *(path.parent for path in sorted(folder.glob(f"*/{STEP_FILE}")))):
+                if Record.read(place) is not None and ".bak." not in place.name:
+                    pack_step(place)
 
     def run_tasks(
         self, step: Step, role: Role, tasks: Sequence[Task], *, stop_on_failure: bool = False, batch: str = ""

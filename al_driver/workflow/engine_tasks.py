@@ -4,6 +4,7 @@ A finished calculation is found again, by a hash of the structure and of everyth
 whatever was set aside in the work folder, so that no change of mind repeats one.
 """
 
+import contextlib
 import datetime as dt
 import json
 import logging
@@ -16,20 +17,21 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from al_driver.engines.base import Engine
-from al_driver.errors import EngineError
+from al_driver.errors import EngineError, StateMismatch
 from al_driver.files import hash_path, read_json, write_json
 from al_driver.jobs.batch import BatchResult
 from al_driver.jobs.journal import read_last_runs
 from al_driver.jobs.task import Task
-from al_driver.layout import CALCULATION_KEYS_FILE, JOBS_DIR, REUSED_FILE
+from al_driver.layout import ARCHIVE_FILE, CALCULATION_KEYS_FILE, JOBS_DIR
 from al_driver.schema.resource import Role
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
+from al_driver.workflow.pack import Archive
 from al_driver.workflow.step import Step
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-INPUTS_FILE = "inputs.jsonl"  # of a step: a line for each input that was written, with the hash of its files
+INPUTS_FILE = "inputs.jsonl"  # of a step: a line for each input written, with its hash, and each result found again
 
 
 @dataclass(frozen=True)
@@ -79,31 +81,30 @@ class EngineTasks(Generic[Result]):
     @property
     def n_reused(self) -> int:
         """How many were found again."""
-        return sum((self._folder / name / REUSED_FILE).exists() for name in self._tasks)
+        return sum("reused" in self._inputs.get(name, {}) for name in self._tasks)
 
     def provenance(self, name: str, root: Path) -> dict[str, Any]:
         """Return what a ledger keeps of a finished calculation beside its result; folders start at ``root``."""
         folder = self._folder / name
         told: dict[str, Any] = {
             "calculation": os.path.relpath(folder, root),
-            "input": self._inputs.get(name),
+            "input": self._inputs.get(name, {}).get("sha256"),
             **self._runs.get(name, {}),
         }
-        output = folder / self._tasks[name].engine.output_name
-        if output.exists():
-            ended = dt.datetime.fromtimestamp(output.stat().st_mtime, dt.UTC)
+        changed = [path.stat().st_mtime for path in folder.glob("*")]
+        if changed:
+            ended = dt.datetime.fromtimestamp(max(changed), dt.UTC)
             told["finished"] = ended.isoformat(timespec="seconds")
-        if (folder / REUSED_FILE).exists():
-            told["reused"] = os.path.relpath(folder / read_json(folder / REUSED_FILE)["from"], root)
-        return told
+        return told | {key: note for key, note in self._inputs.get(name, {}).items() if key == "reused"}
 
     @cached_property
-    def _inputs(self) -> dict[str, str]:
+    def _inputs(self) -> dict[str, dict[str, Any]]:
         return _read_inputs(self._folder)
 
     @cached_property
     def _runs(self) -> dict[str, dict[str, Any]]:
-        return read_last_runs(self._folder / JOBS_DIR)
+        batches = sorted(self._folder.glob(f"{JOBS_DIR}*"))
+        return {name: run for jobs in batches for name, run in read_last_runs(jobs).items()}
 
     def _mend(self) -> None:
         """Set aside published results that cannot be read, or are not of these structures, so that they run again."""
@@ -115,26 +116,33 @@ class EngineTasks(Generic[Result]):
     def _reuse(self, root: Path) -> None:
         """Copy the results of the same calculations that lie in steps set aside; each is read first."""
         write_json(self._folder / CALCULATION_KEYS_FILE, {name: each.key for name, each in self._tasks.items()})
-        found: dict[str, list[Path]] = {}
-        for key, source in _find_set_aside(root):
-            found.setdefault(key, []).append(source)
-        for name, calculation in self._tasks.items():
-            if not (self._folder / name).exists():
-                any(self._copy(name, source) for source in found.get(calculation.key, ()))
+        found: dict[str, list[tuple[Path, Archive | None]]] = {}
+        with contextlib.ExitStack() as archives:
+            for key, source, archive in _find_set_aside(root, archives):
+                found.setdefault(key, []).append((source, archive))
+            for name, calculation in self._tasks.items():
+                if not (self._folder / name).exists():
+                    any(self._copy(name, *place, root) for place in found.get(calculation.key, ()))
 
-    def _copy(self, name: str, source: Path) -> bool:
-        """Publish a copy of a result; False where it cannot be read."""
+    def _copy(self, name: str, source: Path, archive: Archive | None, root: Path) -> bool:
+        """Publish a copy of a result, of its folder or from an archive; False where it cannot be read."""
         target = self._folder / name
         temporary = target.with_name(f".{target.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary, symlinks=True)
-        error = self._try(name, temporary)
+        try:
+            if archive is None:
+                shutil.copytree(source, temporary, symlinks=True)
+            else:
+                archive.extract(source.name, temporary)
+            error = self._try(name, temporary)
+        except StateMismatch as damage:
+            error = str(damage)
         if error is not None:
             log.warning("%s: %s; it is not used again", source, error)
             shutil.rmtree(temporary)
             return False
-        write_json(temporary / REUSED_FILE, {"from": os.path.relpath(source, target)})
-        self._note_input(name, _read_inputs(source.parent).get(source.name))
+        digest = _read_inputs(source.parent).get(source.name, {}).get("sha256")
+        self._note_input(name, sha256=digest, reused=os.path.relpath(source, root))
         temporary.rename(target)
         return True
 
@@ -163,11 +171,11 @@ class EngineTasks(Generic[Result]):
     def _write(self, name: str, directory: Path) -> None:
         """Write a program's input, and keep the hash of its files."""
         self._tasks[name].write(directory)
-        self._note_input(name, hash_path(directory))
+        self._note_input(name, sha256=hash_path(directory))
 
-    def _note_input(self, name: str, digest: str | None) -> None:
+    def _note_input(self, name: str, **told: str | None) -> None:
         with (self._folder / INPUTS_FILE).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"task": name, "sha256": digest}) + "\n")
+            stream.write(json.dumps({"task": name, **told}) + "\n")
 
     def _make_task(self, name: str, argv: Callable[[str], Sequence[str]]) -> Task:
         calculation = self._tasks[name]
@@ -180,22 +188,30 @@ class EngineTasks(Generic[Result]):
         )
 
 
-def _read_inputs(folder: Path) -> dict[str, str]:
-    """Return the hash of the input that was written last, by task; a line that a killed driver tore is left out."""
+def _read_inputs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the last line of each task; one that a killed driver tore is left out."""
     path, found = folder / INPUTS_FILE, {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
-            found[row["task"]] = row["sha256"]
+            found[row["task"]] = row
         except (ValueError, KeyError, TypeError):
             continue
     return found
 
 
-def _find_set_aside(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield key and folder of every finished calculation below a ``.bak.N``."""
+def _find_set_aside(root: Path, archives: contextlib.ExitStack) -> Iterator[tuple[str, Path, Archive | None]]:
+    """Yield key and folder of every finished calculation below a ``.bak.N``, and the archive that holds it."""
     places = ("*.bak.*/*", "*/*.bak.*", "*.bak.*")
     for keys in sorted({path for place in places for path in root.glob(f"{place}/{CALCULATION_KEYS_FILE}")}):
+        archive = None
+        if (keys.parent / ARCHIVE_FILE).exists():
+            try:
+                archive = archives.enter_context(Archive(keys.parent))
+            except StateMismatch as error:
+                log.warning("%s; what is in it is not used again", error)
         for name, key in read_json(keys).items():
-            if (keys.parent / name).is_dir():
-                yield key, keys.parent / name
+            if archive is not None and name in archive.folders:
+                yield key, keys.parent / name, archive
+            elif (keys.parent / name).is_dir():
+                yield key, keys.parent / name, None

@@ -27,6 +27,7 @@ from al_driver.layout import (
 )
 from al_driver.schema.base import identity
 from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.resource import Role
 from al_driver.schema.suggest import nearest
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
@@ -36,6 +37,8 @@ from al_driver.workflow.stages import STAGES, read_entries, stage_inputs
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
+PACKED: tuple[Role, ...] = ("relax", "aimd")
+"""Stages that can be packed, beside the labels."""
 STAGE_FILE = "structures.extxyz"
 LAST_GEOMETRY = "perturb"  # the stage whose structures a person looks at, and `explore` starts from
 
@@ -61,6 +64,9 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
         record = context.run_step(step, _stage_work(context, params, step, source), outputs)
         if record.result["dropped"] or any(stage in entry.stages for entry in params.structures):
             log.info("%s: %d structures, %d dropped", stage, record.result["structures"], record.result["dropped"])
+        for role in PACKED:
+            if role == stage:
+                context.pack(step.folder, role)
         source, after = step.folder / STAGE_FILE, (record.fingerprint,)
     assert source is not None  # noqa: S101  (there are stages)
     engine = params.label_engine
@@ -74,7 +80,9 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
             f"every label was rejected; the reasons are in {step.folder / REJECTED_FILE}\n"
             "  Mend the reference's input, then make the labels anew: --redo label"
         )
-    return _run_split(context, params, step.folder / LABELLED_FILE, record.fingerprint)
+    dataset = _run_split(context, params, step.folder / LABELLED_FILE, record.fingerprint)
+    context.pack(step.folder, "label")
+    return dataset
 
 
 def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: str) -> Path:

@@ -26,6 +26,7 @@ from al_driver.query.job import MdTask, QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
 from al_driver.workflow.context import Context
+from al_driver.workflow.pack import unpack
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def run_query(
     names = [FRAMES_FILE, SELECTED_FILE, *([AUDIT_FRAMES_FILE] if calibration else [])]
 
     def work() -> dict[str, Any]:
+        unpack(explored)
         task_folder = step.folder / SCORES_DIR
         job = make_job(params, iteration, task_folder, explored, labelled, labels_left, calibration)
         told = tuple(hash_path(model)[:SHORT] for model in models if model.exists())

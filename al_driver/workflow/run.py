@@ -11,6 +11,7 @@ from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.layout import DATASET_DIR, SELECTED_FILE
 from al_driver.query.calibration import Audit, Calibration
+from al_driver.schema.resource import Role
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Phase
 from al_driver.workflow.aside import set_aside
@@ -28,6 +29,8 @@ from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
 log = logging.getLogger(__name__)
+PACKED: tuple[Role, ...] = ("explore", "label")
+"""Steps of an iteration that can be packed once it has ended."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Loop:
         queried = self._query(iteration, stage, models, explored, calibration)
         self._label(iteration, queried)
         audited = self._audit(iteration, calibration) if calibration else None
+        for name in PACKED:
+            self.context.pack(self.context.folder.step(iteration, name), name)
         self.plotter.draw()
         return why_open(explored.result, queried.result, self.params.query, audited)
 

@@ -9,6 +9,7 @@ from al_driver.errors import ConfigError
 from al_driver.files import read_json
 from al_driver.jobs.processes import is_running
 from al_driver.layout import AUDIT_FILE, INIT_STAGES, STEPS, WorkFolder
+from al_driver.workflow.counts import count_work
 from al_driver.workflow.history import History
 from al_driver.workflow.lock import STALE_SECONDS, read_holder
 from al_driver.workflow.step import Record
@@ -46,6 +47,7 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
         "iterations": iterations,
         "stages": [{"name": name, **result} for name in INIT_STAGES if (result := _result(folder.root / name))],
         "final": _result(folder.final),
+        "files": count_work(folder.root),
         "warnings": find_version_changes(folder),
         "error": history["error"],
         "verdict": history["verdict"] or {"state": "open", "reason": "the run has not ended"},

@@ -17,6 +17,8 @@ from al_driver.errors import StateMismatch
 from al_driver.files import hash_json, read_json, write_json
 from al_driver.layout import BEGUN_FILE, STEP_FILE
 from al_driver.workflow.aside import set_aside
+from al_driver.workflow.counts import COUNT_KEY, count_files
+from al_driver.workflow.pack import packed_folders
 
 log = logging.getLogger(__name__)
 Outputs = Sequence[str] | Callable[[dict[str, Any]], Sequence[str]]
@@ -115,12 +117,14 @@ def _do(step: Step, work: Callable[[], dict[str, Any]], outputs: Outputs) -> Rec
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     record = Record(step.fingerprint, step.inputs | step.detail, result, names, now)
     marker = {"step": step.name, "al_driver": al_driver.__version__, "after": list(step.after), **vars(record)}
+    marker[COUNT_KEY] = 1 + count_files(step.folder)
     write_json(step.folder / STEP_FILE, marker)
     return record
 
 
 def _find_missing(step: Step, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not (step.folder / name).exists()]
+    missing = [name for name in names if not (step.folder / name).exists()]
+    return [name for name in missing if name not in packed_folders(step.folder)] if missing else []
 
 
 def _read_keys(path: Path, *keys: str) -> list[Any]:

@@ -120,12 +120,17 @@ def read_result(work: Path) -> dict[str, str]:
     found = {}
     for path in sorted(work.rglob("*")):
         name = str(path.relative_to(work))
-        if path.is_file() and ".bak." not in name and path.name not in {"al.log", "history.json", "reused.json"}:
+        if path.is_file() and ".bak." not in name and path.name not in {"al.log", "history.json", "inputs.jsonl"}:
             content = path.read_bytes()
             if path.name == "step.json":
                 marker = json.loads(content)
                 marker["result"].pop("reused", None)
+                marker.pop("files")
                 content = json.dumps({**marker, "finished": ""}).encode()
+            if path.name == "frames.jsonl":
+                rows = [json.loads(line) for line in content.splitlines()]
+                told = [{key: row[key] for key in row if key not in {"finished", "reused"}} for row in rows]
+                content = json.dumps(told).encode()
             found[name] = hashlib.sha256(content).hexdigest()
     return found
 

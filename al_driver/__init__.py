@@ -16,6 +16,7 @@ _WHERE = {
     "convert": "workflow.convert",
     "gather": "workflow.gather",
     "explain": "workflow.explain",
+    "kpu": "workflow.kpu",
     "RunParams": "schema.run",
     "InitBulkParams": "schema.init_bulk",
     "Resources": "schema.resource",

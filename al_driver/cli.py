@@ -11,6 +11,7 @@ import typer
 import typer.core
 
 from al_driver import __version__
+from al_driver.cli_kpu import kpu
 from al_driver.errors import AlError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _GOES_ON = "interrupted; the same command goes on from here"
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
 INTERRUPTED = {
     "run": _GOES_ON, "init_bulk": _GOES_ON, "init-bulk": _GOES_ON, "convert": _BEGINS, "gather": _BEGINS,
+    "kpu": _BEGINS,
 }  # fmt: skip
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -244,6 +246,9 @@ def filter_frames(
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     else:
         _console().print(filter_table(found))
+
+
+app.command()(kpu)
 
 
 @app.command()

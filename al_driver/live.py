@@ -176,13 +176,13 @@ def print_report(report: "Report", console: Console) -> None:
 
 
 @contextlib.contextmanager
-def file_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Draw how many files are read, in a terminal; from the first call on, since a thread draws it."""
+def file_bar(console: Console, what: str = "files") -> Iterator[Callable[[int, int], None]]:
+    """Draw how many files are read, or what else is done, in a terminal; from the first call on: a thread draws it."""
     if not console.is_terminal:
         yield lambda _done, _total: None
         return
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, transient=True)
-    task = bar.add_task("files", total=None)
+    task = bar.add_task(what, total=None)
 
     def draw(done: int, total: int) -> None:
         bar.start()

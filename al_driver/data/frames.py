@@ -110,24 +110,25 @@ def read_label(frame: Atoms) -> Label:
     return Label(atoms, float(frame.info["energy"]), frame.arrays["forces"], virial)
 
 
-def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
+def write_frames(path: Path, frames: Iterable[Atoms], columns: Sequence[str] = ()) -> None:
     """Write extxyz with 17 significant digits, which reads back to the bit (ASE's own writer prints 8 decimals).
 
-    Columns: species, positions; forces and `SITE_COLUMNS` where a frame has them; ``info`` becomes the comment line.
+    Columns: species, positions; forces and `SITE_COLUMNS` where a frame has them, and the arrays of one number an atom
+    that ``columns`` names; ``info`` becomes the comment line.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         for atoms in frames:
-            stream.writelines(_frame_lines(atoms))
+            stream.writelines(_frame_lines(atoms, columns))
     temporary.replace(path)
 
 
-def _frame_lines(atoms: Atoms) -> Iterable[str]:
+def _frame_lines(atoms: Atoms, names: Sequence[str]) -> Iterable[str]:
     columns, properties = [atoms.positions], "species:S:1:pos:R:3"
     if "forces" in atoms.arrays:
         columns, properties = [*columns, atoms.arrays["forces"]], f"{properties}:forces:R:3"
-    for name, values in site_arrays(atoms).items():
-        columns, properties = [*columns, values[:, None]], f"{properties}:{name}:{SITE_COLUMNS[name]}:1"
+    for name, values in (site_arrays(atoms) | {name: atoms.arrays[name] for name in names}).items():
+        columns, properties = [*columns, values[:, None]], f"{properties}:{name}:{SITE_COLUMNS.get(name, 'R')}:1"
     comment = {"Lattice": atoms.cell.array.T, "Properties": properties, "pbc": atoms.pbc, **atoms.info}
     yield f"{len(atoms)}\n{' '.join(f'{key}={_comment_value(value)}' for key, value in comment.items())}\n"
     for symbol, row in zip(atoms.get_chemical_symbols(), np.hstack(columns), strict=True):

@@ -124,7 +124,8 @@ def _do(step: Step, work: Callable[[], dict[str, Any]], outputs: Outputs) -> Rec
 
 def _find_missing(step: Step, names: Sequence[str]) -> list[str]:
     missing = [name for name in names if not (step.folder / name).exists()]
-    return [name for name in missing if name not in packed_folders(step.folder)] if missing else []
+    packed = packed_folders(step.folder) if missing else set()
+    return [name for name in missing if name not in packed]
 
 
 def _read_keys(path: Path, *keys: str) -> list[Any]:

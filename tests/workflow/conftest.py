@@ -24,6 +24,22 @@ def silicon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def packed_run(silicon: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short `al run` that has ended, and whose steps are packed; to read, or to copy."""
+    folder = tmp_path_factory.mktemp("packed") / "run"
+    shutil.copytree(silicon, folder)
+    job = {"structures": 0, "ensemble": "nvt", "temperatures": [100], "n_steps": 40, "dump_every": 4}
+    steps = {"first": 10, "next": 10, "final": 10}
+    short = merge(RUN, {"explore": {"iterations": [[job]]}, "train": {"steps": steps}})
+    (folder / "param.json").write_text(json.dumps(short))
+    packed = {role: {"pack": True} for role in ("explore", "label")}
+    (folder / "resource.json").write_text(json.dumps(merge(RESOURCE, packed)))
+    done = call_al(folder, "run", "param.json", "resource.json")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.fixture
 def make_run(silicon: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that makes a folder ready for ``al run param.json resource.json``."""

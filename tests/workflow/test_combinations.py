@@ -149,6 +149,7 @@ def test_another_temperature_stops_and_redo_repeats_only_the_dynamics(tmp_path: 
     entry["aimd"] = STAGES["aimd"]
     write_inputs(tmp_path, (), structures=[entry])
     verbs.init_bulk(tmp_path / "param.json", tmp_path / "resource.json", redo="aimd")
+    assert len(list((work / "aimd/task.000000").iterdir())) <= 4
     assert '"reused": "aimd.bak.1/task.000000"' in (work / "aimd/inputs.jsonl").read_text()
 
 

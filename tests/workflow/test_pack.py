@@ -282,29 +282,27 @@ def test_a_packed_init_bulk_goes_on_and_finds_its_calculations_again(staged: Pat
 
 
 @pytest.mark.needs("dp", "lmp")
-def test_a_packed_run_is_read_by_everything_that_reads_a_run(make_run: Callable[..., Path]) -> None:
-    job = {"structures": 0, "ensemble": "nvt", "temperatures": [100], "n_steps": 40, "dump_every": 4}
-    folder = make_run(
-        explore={"iterations": [{"jobs": [job]}]}, train={"steps": {"first": 10, "final": 10}},
-        resource={"explore": {"pack": True}, "label": {"pack": True}},
-    )  # fmt: skip
+def test_a_packed_run_is_read_by_everything_that_reads_a_run(packed_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(packed_run, folder)
 
     def call(*request: str) -> str:
         done = call_al(folder, "run", "param.json", "resource.json", *request)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    call()
     step = folder / "work/iter.0000"
+    finished = {name: (step / name / "step.json").stat().st_mtime_ns for name in ("explore", "query", "label")}
     chosen = (step / "query/selected.extxyz").read_bytes()
     n_labelled = len(read_frames(step / "label/labelled.extxyz"))
     for name in ("explore", "label"):
         assert not list((step / name).glob("task.*")) and (step / name / "tasks.zip").exists()
     call()  # nothing to do
-    assert (step / "explore/tasks.zip").exists()
-    assert "label/task.000000" in call_al(folder, "explain", "work/iter.0000/label:0").stdout
+    assert finished == {name: (step / name / "step.json").stat().st_mtime_ns for name in finished}
     state = json.loads(call_al(folder, "status", "work", "--json", "--plots").stdout)
     assert state["state"] == "done"
+    on_disk = sum(1 for path in (folder / "work").rglob("*") if not path.is_dir())
+    assert abs(state["files"]["total"] - on_disk) <= 5  # pictures that were drawn since
     told = call("--redo", "0/query")  # reads the trajectories, and finds the labels again
     assert f"labelled {n_labelled} ({n_labelled} found again)" in told
     assert (step / "query/selected.extxyz").read_bytes() == chosen

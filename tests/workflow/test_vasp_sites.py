@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import ase.io
@@ -136,7 +137,8 @@ def test_al_init_bulk_keeps_moments_with_their_atoms(engine: str, tmp_path: Path
     init = {"seed": 7, "type_map": TYPE_MAP, "label": keys, "structures": [entry], "valid_fraction": 0}
     roles = {role: {"command": COMMAND} for role in ("label", "relax", "aimd") if engine == "vasp"}
     (tmp_path / "init.json").write_text(json.dumps(init))
-    (tmp_path / "resource.json").write_text(json.dumps(merge(RESOURCE, roles)))
+    packed = {"default": RESOURCE["default"] | {"pack": True}}
+    (tmp_path / "resource.json").write_text(json.dumps(merge(packed, roles)))
     done = call_al(tmp_path, "init_bulk", "init.json", "resource.json")
     assert done.returncode == 0, done.stderr
     frames = read_frames(tmp_path / "init/label/labelled.extxyz")
@@ -146,3 +148,11 @@ def test_al_init_bulk_keeps_moments_with_their_atoms(engine: str, tmp_path: Path
         tags = sublattice(atoms, unit)
         assert (atoms.get_tags() == tags).all() and sorted(tags) == [0] * 8 + [1] * 4 + [2] * 4
         assert (atoms.get_initial_magnetic_moments() == [MOMENTS[tag] for tag in tags]).all()
+    if engine == "vasp":
+        rows = [json.loads(line) for line in (tmp_path / "init/label/frames.jsonl").read_text().splitlines()]
+        calculated = [(row, atoms) for row, atoms in zip(rows, frames, strict=False) if "label/" in row["calculation"]]
+        assert calculated
+        for row, atoms in calculated:  # the final ones, in the order of the dataset's atoms
+            assert row["magmoms"] == pytest.approx([0.95 * MOMENTS[tag] for tag in sublattice(atoms, unit)])
+        inside = [name for path in (tmp_path / "init").glob("*/tasks.zip") for name in zipfile.ZipFile(path).namelist()]
+        assert len(inside) > 8 and not any("potcar" in name.lower() for name in inside)

@@ -119,7 +119,9 @@ def pack(folder: Path) -> int:
     StateMismatch
         If there is an archive that is damaged.
     """
-    if not any(_task_folders(folder)):
+    if not any(_files(folder)):
+        if (folder / ARCHIVE_FILE).exists():
+            _remove(folder, {})  # folders whose files went before
         return 0
     if (folder / ARCHIVE_FILE).exists():
         with Archive(folder) as archive:
@@ -165,21 +167,25 @@ def pack_step(folder: Path) -> None:
 
 
 def _write_archive(folder: Path, stamps: dict[Path, _Stamp]) -> None:
+    """Write the archive beside, read it back, and rename it."""
     temporary = folder / f".{ARCHIVE_FILE}.tmp"
-    with temporary.open("wb") as stream:
-        with zipfile.ZipFile(
-            stream, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL, strict_timestamps=False
-        ) as archive:
-            for path in stamps:
-                archive.write(path, _entry(folder, path))
-        stream.flush()
-        os.fsync(stream.fileno())
-    with zipfile.ZipFile(temporary) as archive:
-        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        damaged = archive.testzip()
-    if damaged is not None or sizes != {_entry(folder, path): size for path, (size, _) in stamps.items()}:
-        temporary.unlink()
-        raise OSError(f"the archive reads back otherwise, first {damaged or 'a size'}")
+    try:
+        with temporary.open("wb") as stream:
+            with zipfile.ZipFile(
+                stream, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL, strict_timestamps=False
+            ) as new:
+                for path in stamps:
+                    new.write(path, _entry(folder, path))
+            stream.flush()
+            os.fsync(stream.fileno())
+        with zipfile.ZipFile(temporary) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+            damaged = archive.testzip()
+        if damaged is not None or sizes != {_entry(folder, path): size for path, (size, _) in stamps.items()}:
+            raise OSError(f"the archive reads back otherwise, first {damaged or 'a size'}")
+    except OSError:
+        temporary.unlink(missing_ok=True)  # it takes room on a disk that may be full
+        raise
     temporary.replace(folder / ARCHIVE_FILE)
 
 

@@ -68,8 +68,7 @@ def run_query(
         unpack(explored)
         task_folder = step.folder / SCORES_DIR
         job = make_job(params, iteration, task_folder, explored, labelled, labels_left, calibration)
-        told = tuple(hash_path(model)[:SHORT] for model in models if model.exists())
-        job = job.model_copy(update={"models": told})
+        job = job.model_copy(update={"models": _hash_models(models)})
         task = Task(
             folder=task_folder,
             argv=(sys.executable, "-I", "-m", "al_driver.tasks.query", "."),
@@ -85,6 +84,11 @@ def run_query(
     record = context.run_step(step, work, [SUMMARY_FILE, *names], accepted=accepted)
     log.info("%s: %s", step.name, describe(record.result))
     return record
+
+
+def _hash_models(models: Sequence[Path]) -> tuple[str, ...]:
+    """Return what of the models' hashes is told of each frame; one that somebody took away has none."""
+    return tuple(hash_path(model)[:SHORT] for model in models if model.exists())
 
 
 def make_job(

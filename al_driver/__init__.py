@@ -13,6 +13,7 @@ _WHERE = {
     "init_bulk": "workflow.verbs",
     "check": "workflow.verbs",
     "status": "workflow.status",
+    "retry": "workflow.retry",
     "convert": "workflow.convert",
     "gather": "workflow.gather",
     "explain": "workflow.explain",

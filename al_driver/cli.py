@@ -1,4 +1,7 @@
-"""The command line. Imports stand inside the commands, so that `al --help` answers at once."""
+"""The command line. Imports stand inside the commands, so that `al --help` answers at once.
+
+It is above 300 lines since every command's options, with their help, stand here and nowhere else.
+"""
 
 import json
 import signal
@@ -23,8 +26,8 @@ WIDTH_OF_FILES = 120
 _GOES_ON = "interrupted; the same command goes on from here"
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
 INTERRUPTED = {
-    "run": _GOES_ON, "init_bulk": _GOES_ON, "init-bulk": _GOES_ON, "convert": _BEGINS, "gather": _BEGINS,
-    "kpu": _BEGINS,
+    "run": _GOES_ON, "init_bulk": _GOES_ON, "init-bulk": _GOES_ON, "retry": _GOES_ON,
+    "convert": _BEGINS, "gather": _BEGINS, "kpu": _BEGINS,
 }  # fmt: skip
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -145,6 +148,27 @@ def status(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     if report:
         report.raise_errors()
+
+
+@app.command()
+def retry(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="A work folder.")] = Path(),
+    reason: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Only frames rejected for this, e.g. scf_unconverged.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of the engine, of its input, or of resource.json."),
+    ] = None,
+    param: Annotated[Path | None, typer.Option(metavar="FILE", help="The param file; as last run by default.")] = None,
+    resource: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The resource file; as last run by default.")
+    ] = None,
+) -> None:
+    """Calculate rejected frames once more, and add what passes to what later trainings learn from."""
+    from al_driver.workflow.retry import retry as retry_frames
+
+    retry_frames(directory, reason=reason, settings=settings or (), param=param, resource=resource, display=_display())
 
 
 @app.command()

@@ -44,6 +44,16 @@ def task_name(index: int) -> str:
     return f"task.{index:06d}"
 
 
+def again_name(index: int) -> str:
+    """Return ``again.000012``: the calculation of task.000012 from another start."""
+    return f"again.{index:06d}"
+
+
+def retry_name(index: int) -> str:
+    """Return ``retry.003``: in a label step's folder, what `al retry` calculated once more."""
+    return f"retry.{index:03d}"
+
+
 def model_name(index: int) -> str:
     """Return ``model.003``."""
     return f"model.{index:03d}"

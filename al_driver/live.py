@@ -99,11 +99,11 @@ def status_table(state: dict[str, Any]) -> Table:
 
 
 def _add_stages(table: Table, stages: list[dict[str, Any]]) -> None:
-    keys = ("structures", "dropped", "labelled", "rejected")
-    for heading in ("stage", *keys):
+    keys = ("structures", "dropped", "labelled")
+    for heading in ("stage", *keys, "rejected"):
         table.add_column(heading, justify="right")
     for stage in stages:
-        table.add_row(stage["name"], *(str(stage.get(key, "")) for key in keys))
+        table.add_row(stage["name"], *(str(stage.get(key, "")) for key in keys), _rejected(stage))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -112,7 +112,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     cells.append(f"{1e3 * train['energy_rmse']:.2f}" if train else "")
     cells.append(f"{train['force_rmse']:.4f}" if train else "")
     cells += [str(query.get(key, "")) for key in ("frames", "accurate", "candidate", "failed", "selected")]
-    return cells + [str(label.get(key, "")) for key in ("labelled", "rejected")]
+    return [*cells, str(label.get("labelled", "")), _rejected(label)]
+
+
+def _rejected(label: dict[str, Any]) -> str:
+    """Return how many frames have no label, and how many of them a retry recovered."""
+    recovered = f" ({label['recovered']} recovered)" if label.get("recovered") else ""
+    return f"{label.get('rejected', '')}{recovered}"
 
 
 def _caption(state: dict[str, Any]) -> str:

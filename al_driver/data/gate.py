@@ -14,7 +14,7 @@ from ase.neighborlist import primitive_neighbor_list
 
 from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
-from al_driver.schema.base import Params, PositiveFloat
+from al_driver.schema.base import Params, PositiveFloat, PositiveInt
 from al_driver.units import Unit
 
 CHECKS = ("converged", "species", "cell", "positions", "finite", "distances", "forces")
@@ -33,6 +33,15 @@ class GateLimits(Params):
     do not count."""
     min_distance: PositiveFloat = 0.5
     """Shortest distance allowed, as a share of the sum of the two covalent radii."""
+    outlier_energy: Annotated[PositiveFloat, Unit("eV/atom")] = 1.0
+    """Beyond this distance from the median of its composition, and the next, an energy is calculated once more from
+    another start of the SCF."""
+    outlier_deviation: PositiveFloat = 10.0
+    """The same in robust standard deviations (1.4826 × the median absolute deviation) of that composition."""
+    outlier_frames: PositiveInt = 20
+    """Labelled frames of a composition from which on its median and deviation count."""
+    outlier_agreement: Annotated[PositiveFloat, Unit("eV/atom")] = 1e-3
+    """What two starts of the SCF may differ by; a label is kept then, however unusual its energy, and else refused."""
 
 
 def check_label(sent: Atoms, label: Label, where: Path, limits: GateLimits) -> None:

@@ -50,7 +50,8 @@ def check_reached(folder: WorkFolder, iteration: int) -> None:
 def _end_jobs_below(path: Path) -> None:
     """End the jobs that an earlier driver left running in a step's folder, or in an iteration's."""
     jobs = []
-    for pattern in (f"{JOBS_DIR}*/*/{GROUP_FILE}", f"*/{JOBS_DIR}*/*/{GROUP_FILE}"):
+    for above in ("", "*/", "*/*/"):  # a retry lies in its label step
+        pattern = f"{above}{JOBS_DIR}*/*/{GROUP_FILE}"
         for group in sorted(path.glob(pattern)):
             rows = read_json(group)["tasks"]
             folders = {row["task"]: row["folder"] for row in rows}

@@ -85,12 +85,23 @@ class Context:
                     pack_step(place)
 
     def run_tasks(
-        self, step: Step, role: Role, tasks: Sequence[Task], *, stop_on_failure: bool = False, batch: str = ""
+        self,
+        step: Step,
+        role: Role,
+        tasks: Sequence[Task],
+        *,
+        stop_on_failure: bool = False,
+        batch: str = "",
+        tolerant: bool = False,
     ) -> BatchResult:
         """Run a step's tasks, and keep ``progress.json`` of the work folder up to date, at most twice a second.
 
         A step that runs several batches, one after another, gives each a name: their jobs lie in folders of their own.
+        A tolerant batch goes on however many of its tasks fail.
         """
+        profile = self.resources.role(role)
+        if tolerant:
+            profile = profile.model_copy(update={"max_failed": len(tasks)})
         last = 0.0
 
         def report(progress: Progress) -> None:
@@ -104,7 +115,7 @@ class Context:
         try:
             return run_batch(
                 tasks,
-                self.resources.role(role),
+                profile,
                 jobs_dir=step.folder / (f"{JOBS_DIR}.{batch}" if batch else JOBS_DIR),
                 stop_on_failure=stop_on_failure,
                 on_progress=report,

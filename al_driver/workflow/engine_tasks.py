@@ -59,8 +59,8 @@ class EngineTasks(Generic[Result]):
     def __contains__(self, name: str) -> bool:
         return name in self._tasks
 
-    def run(self, context: Context, step: Step, role: Role) -> BatchResult:
-        """Run what is not there yet.
+    def run(self, context: Context, step: Step, role: Role, *, batch: str = "", tolerant: bool = False) -> BatchResult:
+        """Run what is not there yet; ``batch`` and ``tolerant`` as `Context.run_tasks` takes them.
 
         Raises
         ------
@@ -70,7 +70,8 @@ class EngineTasks(Generic[Result]):
         self._mend()
         self._reuse(context.folder.root)
         profile = context.resources.role(role)
-        return context.run_tasks(step, role, [self._make_task(name, profile.argv) for name in self._tasks])
+        tasks = [self._make_task(name, profile.argv) for name in self._tasks]
+        return context.run_tasks(step, role, tasks, batch=batch, tolerant=tolerant)
 
     def result(self, name: str) -> Result:
         """Return what a finished calculation gave."""
@@ -115,7 +116,9 @@ class EngineTasks(Generic[Result]):
 
     def _reuse(self, root: Path) -> None:
         """Copy the results of the same calculations that lie in steps set aside; each is read first."""
-        write_json(self._folder / CALCULATION_KEYS_FILE, {name: each.key for name, each in self._tasks.items()})
+        path = self._folder / CALCULATION_KEYS_FILE
+        others = read_json(path) if path.exists() else {}  # of another batch of this step
+        write_json(path, others | {name: each.key for name, each in self._tasks.items()})
         found: dict[str, list[tuple[Path, Archive | None]]] = {}
         with contextlib.ExitStack() as archives:
             for key, source, archive in _find_set_aside(root, archives):
@@ -201,8 +204,11 @@ def _read_inputs(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _find_set_aside(root: Path, archives: contextlib.ExitStack) -> Iterator[tuple[str, Path, Archive | None]]:
-    """Yield key and folder of every finished calculation below a ``.bak.N``, and the archive that holds it."""
-    places = ("*.bak.*/*", "*/*.bak.*", "*.bak.*")
+    """Yield key and folder of every finished calculation below a ``.bak.N``, and the archive that holds it.
+
+    It is of a step, or of a retry of one.
+    """
+    places = ("*.bak.*/*", "*/*.bak.*", "*.bak.*", "*.bak.*/*/retry.*", "*/*.bak.*/retry.*", "*/*/retry.*.bak.*")
     for keys in sorted({path for place in places for path in root.glob(f"{place}/{CALCULATION_KEYS_FILE}")}):
         archive = None
         if (keys.parent / ARCHIVE_FILE).exists():

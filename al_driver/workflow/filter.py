@@ -23,8 +23,8 @@ from al_driver.query.reading import read_job
 from al_driver.query.selection import Census
 from al_driver.query.table import TableRows, read_table
 from al_driver.query.window import ACCURATE, CANDIDATE, FAILED, find_end
+from al_driver.workflow.history import find_work_folder
 from al_driver.workflow.query import SCORES_DIR
-from al_driver.workflow.status import find_work_folder
 from al_driver.workflow.step import Record
 
 NAMES = ("accurate", "candidate", "failed")
@@ -58,7 +58,7 @@ def filter_run(directory: Path | str, rule: Rule) -> dict[str, Any]:
     StateMismatch
         If a file is missing or damaged.
     """
-    folder = find_work_folder(Path(directory))
+    folder = find_work_folder(Path(directory), "al filter")
     iterations, audits = [], list[Audit]()
     measured = any((folder.step(index, "label") / AUDIT_FILE).exists() for index in folder.iterations())
     if rule.target is not None and not measured:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import StateMismatch
+from al_driver.errors import ConfigError, StateMismatch
 from al_driver.files import read_json, write_json
-from al_driver.layout import STEPS
+from al_driver.layout import STEPS, WorkFolder
 
 MOST_EVENTS = 1000
 Position = tuple[int, str]
@@ -36,6 +36,7 @@ class History:
             "state": "stopped",
             "error": None,
             "verdict": None,
+            "files": {},
             "events": [],
         }
         content = read_json(self.path) if self.path.exists() else {}
@@ -99,3 +100,24 @@ class History:
 def is_before(one: Position, other: Position) -> bool:
     """Say whether a step comes before another in a run."""
     return (one[0], STEPS.index(one[1])) < (other[0], STEPS.index(other[1]))
+
+
+def find_work_folder(directory: Path, command: str) -> WorkFolder:
+    """Return the work folder: the one given, or the only one just below it; a run goes before an ``init_bulk``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or more than one.
+    """
+    if WorkFolder(directory).history.exists():
+        return WorkFolder(directory)
+    below = [WorkFolder(path) for path in sorted(directory.glob("*")) if WorkFolder(path).history.exists()]
+    runs = [folder for folder in below if History(folder.history).read()["kind"] == "run"]
+    found = runs or below
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(folder.root.name for folder in found)
+        raise ConfigError(f"{directory} holds several work folders: {names}.\n  Name one: {command} {found[0].root}")
+    raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: it has no history.json.")

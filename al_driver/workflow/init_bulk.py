@@ -13,12 +13,11 @@ from ase import Atoms
 from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import carry_sites, frame_key, read_frames, site_arrays, write_frames
 from al_driver.data.gate import GateLimits, too_close
-from al_driver.data.ledger import Row, read_ledger, told_of, write_ledger
+from al_driver.data.ledger import Row, write_ledger
 from al_driver.errors import ConfigError, TasksFailed
 from al_driver.files import write_json_lines
 from al_driver.layout import (
     DATASET_DIR,
-    LABELLED_FILE,
     LEDGER_FILE,
     REJECTED_FILE,
     STRUCTURES_DIR,
@@ -32,7 +31,10 @@ from al_driver.schema.suggest import nearest
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
 from al_driver.workflow.label import label_detail, label_inputs, run_label
-from al_driver.workflow.split import split_frames
+from al_driver.workflow.labelled import read_labels
+from al_driver.workflow.recovered import INPUT as RECOVERED
+from al_driver.workflow.recovered import find_retries, retry_inputs
+from al_driver.workflow.split import Split, split_frames
 from al_driver.workflow.stages import STAGES, read_entries, stage_inputs
 from al_driver.workflow.step import Record, Step
 
@@ -74,30 +76,55 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
         return context.folder.structures
     inputs = label_inputs(engine, params.type_map)
     step = Step("label", context.folder.root / "label", inputs, after, label_detail(engine))
-    record = run_label(context, engine, step=step, selected=source, type_map=params.type_map)
-    if not record.result["labelled"]:
+    run_label(context, engine, step=step, selected=source, type_map=params.type_map)
+    return split_labels(context, params)
+
+
+def split_labels(context: Context, params: InitBulkParams) -> Path:
+    """Split the labels that there are, those that `al retry` recovered among them; return the folder to learn from.
+
+    Raises
+    ------
+    TasksFailed
+        If there is none.
+    """
+    folder = context.folder.root / "label"
+    record, retries = Record.read(folder), [retry for retry in find_retries(folder) if retry.n_labelled]
+    assert record is not None  # noqa: S101  (the label step comes first)
+    if not record.result["labelled"] and not retries:
         raise TasksFailed(
-            f"every label was rejected; the reasons are in {step.folder / REJECTED_FILE}\n"
-            "  Mend the reference's input, then make the labels anew: --redo label"
+            f"every label was rejected; the reasons are in {folder / REJECTED_FILE}\n"
+            "  Mend the reference's input, then make the labels anew: --redo label; or see `al retry`"
         )
-    dataset = _run_split(context, params, step.folder / LABELLED_FILE, record.fingerprint)
-    context.pack(step.folder, "label")
+    inputs = {"seed": params.seed, "valid_fraction": params.valid_fraction, **retry_inputs(context.folder, retries)}
+    step = Step("split", context.folder.root / "split", inputs, (record.fingerprint,))
+    finished = Record.read(step.folder)
+    if finished is not None and finished.inputs.get(RECOVERED) != inputs.get(RECOVERED):
+        moved = set_aside_stages(context.folder, step.name)
+        log.info("split: labels were recovered; the old one is now %s", ", ".join(path.name for path in moved))
+    dataset = _run_split(context, params, step)
+    context.pack(folder, "label")
     return dataset
 
 
-def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: str) -> Path:
+def _run_split(context: Context, params: InitBulkParams, step: Step) -> Path:
     """Write ``dataset/`` and ``valid/``, and gather what was dropped or rejected on the way."""
     folder = context.folder
-    step = Step(
-        "split", folder.root / "split", {"seed": params.seed, "valid_fraction": params.valid_fraction}, (after,)
-    )
+
+    def make_split(frames: Sequence[Atoms]) -> Split:
+        return split_frames([frame.info for frame in frames], params.valid_fraction, params.seed)
+
     if Record.read(step.folder) is None:  # an input that cannot be used must not be the one the step was begun from
-        split_frames([frame.info for frame in read_frames(labelled)], params.valid_fraction, params.seed)
+        make_split(read_labels(folder.root / "label")[0])
 
     def work() -> dict[str, Any]:
-        frames = read_frames(labelled)
-        split = split_frames([frame.info for frame in frames], params.valid_fraction, params.seed)
-        _write_parts(folder, params, labelled, {folder.dataset: split.train, folder.valid: split.valid})
+        frames, rows, settings = read_labels(folder.root / "label")
+        split, ledger = make_split(frames), list[Row]()
+        for target, indices in ((folder.dataset, split.train), (folder.valid, split.valid)):
+            places = write_dataset(target, [frames[index] for index in indices], params.type_map) if indices else []
+            for (system, number), index in zip(places, indices, strict=True):
+                ledger.append(rows[index] | {"system": f"{target.name}/{system}", "index": number, "work": "."})
+        write_ledger(folder.root, ledger, settings)
         rejected = [
             json.loads(line) | {"stage": stage}
             for stage in (*STAGES, "label")
@@ -116,18 +143,6 @@ def _run_split(context: Context, params: InitBulkParams, labelled: Path, after: 
         counts["dataset"], counts["valid"], counts["left_out"],
     )  # fmt: skip
     return folder.dataset
-
-
-def _write_parts(folder: WorkFolder, params: InitBulkParams, labelled: Path, parts: dict[Path, list[int]]) -> None:
-    """Write frames of the label step into folders, and one ledger of all of them."""
-    frames, ledger = read_frames(labelled), read_ledger(labelled.parent)
-    rows: list[Row] = []
-    for target, indices in parts.items():
-        places = write_dataset(target, [frames[index] for index in indices], params.type_map) if indices else []
-        for (system, number), index in zip(places, indices, strict=True):
-            told = ledger.rows[index] if ledger else told_of(frames[index].info)
-            rows.append(told | {"system": f"{target.name}/{system}", "index": number, "work": "."})
-    write_ledger(folder.root, rows, ledger.settings if ledger else {})
 
 
 def check_stage(stage: str) -> None:

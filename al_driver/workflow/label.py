@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from al_driver.schema.base import identity
 from al_driver.schema.plugins import plugin_name
 from al_driver.workflow.context import Context
 from al_driver.workflow.engine_tasks import EngineTask, EngineTasks
+from al_driver.workflow.outliers import judge_outliers
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,21 @@ def run_label(
     selected: Path,
     type_map: Sequence[str],
     accepted: bool = False,
+    known: Sequence[Path] = (),
+    only: Collection[int] | None = None,
 ) -> Record:
     """Calculate every frame of an extxyz file; one that carries its label keeps it.
 
     Leaves ``dataset/<formula>/`` and ``labelled.extxyz`` with the frames that passed the gate, in the order in which
     they were selected, ``frames.jsonl`` with the lineage of each, and ``rejected.jsonl`` with the others.
+
+    Parameters
+    ----------
+    known
+        deepmd/npy systems of the same reference: what energies are usual is learnt from them too.
+    only
+        Calculate the frames with these numbers alone, as once more: a label that one carries does not count, and
+        however many fail, the step goes on.
 
     Raises
     ------
@@ -55,8 +66,11 @@ def run_label(
     """
 
     def work() -> dict[str, Any]:
-        frames = [sort_by_type(frame, type_map) for frame in read_frames(selected)]
-        return _label(context, engine, step, frames, type_map)
+        frames = {n: sort_by_type(frame, type_map) for n, frame in enumerate(read_frames(selected))}
+        if only is None:
+            return _label(context, engine, step, frames, type_map, known)
+        bare = {number: _without_label(frames[number]) for number in only}
+        return _label(context, engine, step, bare, type_map, known, is_retry=True)
 
     def outputs(result: dict[str, Any]) -> list[str]:
         return [LABELLED_FILE, LEDGER_FILE, REJECTED_FILE, *([DATASET_DIR] if result["labelled"] else [])]
@@ -80,46 +94,92 @@ def label_detail(engine: Engine) -> dict[str, Any]:
 
 
 def _label(
-    context: Context, engine: Engine, step: Step, frames: Sequence[Atoms], type_map: Sequence[str]
+    context: Context,
+    engine: Engine,
+    step: Step,
+    frames: Mapping[int, Atoms],
+    type_map: Sequence[str],
+    known: Sequence[Path],
+    *,
+    is_retry: bool = False,
 ) -> dict[str, Any]:
     """Calculate frames and write what came out; return the counts and the versions of the programs."""
     settings = engine.identity()
     reference = {"engine": plugin_name(type(engine), "engine"), "settings": settings}
-    passed = {"checks": list(CHECKS), "gate": identity(engine.gate)}
-    tasks = {
+    tasks = EngineTasks(_make_tasks(engine, frames), step.folder)
+    results = _calculate(context, engine, step, frames, tasks, tolerant=is_retry)
+    labels = {index: result for index, result in results.items() if isinstance(result, Label)}
+    outliers = judge_outliers(context, engine, step, frames, labels, known)
+    results |= {index: outlier.refused for index, outlier in outliers.items() if outlier.refused is not None}
+    labelled, rows, rejected, versions = [], [], [], set()
+    for index, frame in frames.items():
+        name, label = task_name(index), results[index]
+        if isinstance(label, EngineError):
+            where = os.path.relpath(label.where, step.folder)
+            rejected.append({"frame": index, "reason": label.reason, "detail": label.detail, "where": where})
+            continue
+        versions.add(" ".join(str(label.info[key]) for key in ("program", "version") if key in label.info))
+        passed = {"checks": list(CHECKS), "gate": identity(engine.gate)}
+        if index in outliers:
+            passed |= outliers[index].as_row()
+        row = {"frame": index, **told_of(frame.info), **reference, **told_of(label.info), **passed}
+        rows.append(row | (tasks.provenance(name, context.folder.root) if name in tasks else {}))
+        labelled.append(labelled_frame(label, frame.info | comment_of(rows[-1])))
+    ledger = _write_frames(context, step, labelled, rows, type_map)
+    write_ledger(step.folder, ledger, {settings: engine.settings()})
+    write_json_lines(step.folder / REJECTED_FILE, rejected)
+    counts = {"labelled": len(labelled), "rejected": len(rejected), "reused": tasks.n_reused}
+    counts |= {"outliers": len(outliers)} if outliers else {}
+    return counts | {"versions": sorted(versions - {""})}
+
+
+def _make_tasks(engine: Engine, frames: Mapping[int, Atoms]) -> dict[str, EngineTask[Label]]:
+    """Return a task for each frame that carries no label, by the name of its folder."""
+    settings = engine.identity()
+    return {
         task_name(index): EngineTask(
             hash_json([frame_key(frame, decimals=12), settings]),
             engine,
             lambda directory, frame=frame: engine.write_inputs(frame, directory),  # type: ignore[misc]
             lambda directory, frame=frame: _gated(engine, frame, engine.read_label(directory), directory),  # type: ignore[misc]
         )
-        for index, frame in enumerate(frames)
+        for index, frame in frames.items()
         if "energy" not in frame.info
     }
-    labels: EngineTasks[Label] = EngineTasks(tasks, step.folder)
-    failed = labels.run(context, step, "label").failed
-    labelled, rows, rejected, versions = [], [], [], set()
-    for index, frame in enumerate(frames):
+
+
+def _calculate(
+    context: Context,
+    engine: Engine,
+    step: Step,
+    frames: Mapping[int, Atoms],
+    tasks: EngineTasks[Label],
+    *,
+    tolerant: bool,
+) -> dict[int, Label | EngineError]:
+    """Return the label of each frame, or why it has none."""
+    failed = tasks.run(context, step, "label", tolerant=tolerant).failed
+    found: dict[int, Label | EngineError] = {}
+    for index, frame in frames.items():
         name = task_name(index)
-        if name in failed:
-            reason, detail, folder = failed[name].reason, failed[name].detail, failed[name].where
-            where = os.path.relpath(folder, step.folder)
-            rejected.append({"frame": index, "reason": reason, "detail": detail, "where": where})
-            continue
         try:
-            label = labels.result(name) if name in tasks else _gated(engine, frame, read_label(frame), step.folder)
+            if name in failed:
+                found[index] = EngineError(failed[name].reason, failed[name].where, failed[name].detail)
+            elif name in tasks:
+                found[index] = tasks.result(name)
+            else:
+                found[index] = _gated(engine, frame, read_label(frame), step.folder)
         except EngineError as error:  # of a frame that carries its label; the limits may have changed since
-            rejected.append({"frame": index, "reason": error.reason, "detail": error.detail, "where": "."})
-            continue
-        versions.add(" ".join(str(label.info[key]) for key in ("program", "version") if key in label.info))
-        row = {"frame": index, **told_of(frame.info), **reference, **told_of(label.info), **passed}
-        rows.append(row | (labels.provenance(name, context.folder.root) if name in tasks else {}))
-        labelled.append(labelled_frame(label, frame.info | comment_of(rows[-1])))
-    ledger = _write_frames(context, step, labelled, rows, type_map)
-    write_ledger(step.folder, ledger, {settings: engine.settings()})
-    write_json_lines(step.folder / REJECTED_FILE, rejected)
-    counts = {"labelled": len(labelled), "rejected": len(rejected), "reused": labels.n_reused}
-    return counts | {"versions": sorted(versions - {""})}
+            found[index] = error
+    return found
+
+
+def _without_label(frame: Atoms) -> Atoms:
+    """Return a copy that carries no label."""
+    bare = frame.copy()
+    bare.arrays.pop("forces", None)
+    bare.info = {key: value for key, value in frame.info.items() if key not in ("energy", "virial")}
+    return bare
 
 
 def _write_frames(

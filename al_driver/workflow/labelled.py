@@ -13,6 +13,7 @@ from al_driver.data.ledger import Row, read_ledger, told_of
 from al_driver.errors import ConfigError, StateMismatch
 from al_driver.layout import LABELLED_FILE, LEDGER_FILE, WorkFolder
 from al_driver.workflow.history import History
+from al_driver.workflow.recovered import find_retries
 from al_driver.workflow.step import Record
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def find_work_folders(directories: Sequence[Path]) -> list[WorkFolder]:
 
 
 def find_label_steps(work: WorkFolder) -> Iterator[LabelStep]:
-    """Yield the finished label steps of a work folder, in order; one that was set aside is not among them."""
+    """Yield the finished label steps of a work folder, in order, each before its retries; none that was set aside."""
     is_init = History(work.history).read()["kind"] == "init_bulk"
     if is_init and Record.read(work.root / "split") is None:
         return  # which of its frames are for validation is not known yet
@@ -108,6 +109,7 @@ def find_label_steps(work: WorkFolder) -> Iterator[LabelStep]:
         record = Record.read(folder)
         if record is not None:
             yield LabelStep(work, folder, record, is_init)
+            yield from (LabelStep(work, one.folder, one.record, is_init) for one in find_retries(folder))
 
 
 def find_valid(work: WorkFolder) -> list[Path]:
@@ -128,3 +130,21 @@ def _walk(directory: Path) -> Iterator[Path]:
         for path in sorted(directory.iterdir()):
             if path.is_dir() and not path.is_symlink() and not path.name.startswith(".") and ".bak." not in path.name:
                 yield from _walk(path)
+
+
+def read_labels(step_folder: Path) -> tuple[list[Atoms], list[Row], dict[str, Any]]:
+    """Return the frames of a label step and of its retries in the order in which they were selected.
+
+    With the lines of their ledgers, and the settings of their references by hash.
+    """
+    found: list[tuple[int, Atoms, Row]] = []
+    settings: dict[str, Any] = {}
+    for folder in (step_folder, *(retry.folder for retry in find_retries(step_folder))):
+        frames, ledger = read_frames(folder / LABELLED_FILE), read_ledger(folder)
+        rows = ledger.rows if ledger else [told_of(atoms.info) for atoms in frames]
+        settings |= ledger.settings if ledger else {}
+        found += [
+            (int(row.get("frame", n)), atoms, row) for n, (atoms, row) in enumerate(zip(frames, rows, strict=True))
+        ]
+    found.sort(key=lambda one: one[0])
+    return [atoms for _, atoms, _ in found], [row for _, _, row in found], settings

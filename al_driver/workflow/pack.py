@@ -24,7 +24,7 @@ from al_driver.errors import StateMismatch
 from al_driver.layout import ARCHIVE_FILE, JOBS_DIR
 
 log = logging.getLogger(__name__)
-TOPS = ("task", JOBS_DIR)  # what names of folders that are packed begin with
+TOPS = ("task", "again", JOBS_DIR)  # what names of folders that are packed begin with
 LICENSED = ("POTCAR", ".potcar")  # what names of files and folders begin with that never leave their place
 LEVEL = 1  # of compression: coordinates in full precision shrink to less than half
 _Stamp = tuple[int, int]

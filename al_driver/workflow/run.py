@@ -24,6 +24,7 @@ from al_driver.workflow.initial import InitialData, prepare_data
 from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
+from al_driver.workflow.recovered import Retry, choose_retries, retry_inputs
 from al_driver.workflow.references import describe_difference
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
@@ -51,8 +52,12 @@ class Loop:
     data: InitialData
     plotter: Plotter
     labelled: list[Path] = field(default_factory=list)
-    """deepmd/npy systems of the iterations so far."""
+    """deepmd/npy systems of the iterations so far, without what a retry recovered."""
+    recovered: list[Retry] = field(default_factory=list)
+    """Of the iterations before, the retries that the last training learnt from."""
     n_labelled: int = 0
+    done: list[int] = field(default_factory=list)
+    """The iterations that have labelled."""
     after: tuple[str, ...] = ()
     audits: list[Audit] = field(default_factory=list)
     """With a target: the audit frames of the iterations so far, with the errors of the models that met them."""
@@ -76,7 +81,9 @@ class Loop:
     def finish(self) -> None:
         """Train the model to use on everything. It is derived: when the data changed it is made anew."""
         folder = self.context.folder.final
-        step = Step("final", folder, train_inputs(self.params, "final"), self.after)
+        self.recovered = self._choose_retries(self.context.folder.root)
+        inputs = train_inputs(self.params, "final") | retry_inputs(self.context.folder, self.recovered)
+        step = Step("final", folder, inputs, self.after)
         try:
             self._run_train(step, "final", None)
         except StateMismatch:
@@ -85,14 +92,16 @@ class Loop:
 
     def _train(self, iteration: int) -> Record:
         phase: Phase = "next" if iteration else "first"
-        step = self._step(iteration, "train", train_inputs(self.params, phase), self.after)
+        self.recovered = self._choose_retries(self.context.folder.step(iteration, "train"))
+        inputs = train_inputs(self.params, phase) | retry_inputs(self.context.folder, self.recovered)
+        step = self._step(iteration, "train", inputs, self.after)
         parents = self.context.folder.step(iteration - 1, "train") if iteration else None
         return self._run_train(step, phase, parents, accepted=self._is_accepted(iteration, "train"))
 
     def _run_train(self, step: Step, phase: Phase, parents: Path | None, *, accepted: bool = False) -> Record:
         return run_train(
             self.context, self.params, step=step, phase=phase, parents=parents, accepted=accepted,
-            systems=[*self.data.train, *self.labelled], valid_systems=self.data.valid,
+            systems=self.systems, valid_systems=self.data.valid,
         )  # fmt: skip
 
     def _explore(self, iteration: int, stage: Stage, models: list[Path], trained: Record) -> Record:
@@ -108,7 +117,7 @@ class Loop:
         step = self._step(iteration, "query", query_inputs(self.params, stage), (explored.fingerprint,))
         return run_query(
             self.context, self.params, step=step, iteration=iteration, models=models, labels_left=self.labels_left(),
-            explored=self.context.folder.step(iteration, "explore"), labelled=[*self.data.train, *self.labelled],
+            explored=self.context.folder.step(iteration, "explore"), labelled=self.systems,
             calibration=calibration, accepted=self._is_accepted(iteration, "query"),
         )  # fmt: skip
 
@@ -131,18 +140,39 @@ class Loop:
             self.context, engine, step=step, type_map=self.params.type_map,
             accepted=self._is_accepted(iteration, "label"),
             selected=self.context.folder.step(iteration, "query") / SELECTED_FILE,
+            known=self.labelled if self.params.allow_mixed else self.systems,
         )  # fmt: skip
         if not self.params.allow_mixed:
             _check_same_reference(step, record, engine)
+        self.done.append(iteration)
         self.n_labelled += record.result["labelled"]
         if record.result["labelled"]:
             self.labelled += find_systems(step.folder / DATASET_DIR)
         self.after = (record.fingerprint,)
 
+    @property
+    def systems(self) -> list[Path]:
+        """What the last training learnt from, deepmd/npy."""
+        recovered = (find_systems(retry.folder / DATASET_DIR) for retry in self.recovered)
+        return [*self.data.train, *self.labelled, *(system for systems in recovered for system in systems)]
+
+    def _choose_retries(self, train_folder: Path) -> list[Retry]:
+        """Return the retries whose labels a training learns from; refuse those of another reference."""
+        chosen = choose_retries(self.context.folder, self.done, train_folder)
+        for retry in chosen if not self.params.allow_mixed else ():
+            difference = describe_difference(retry.settings, self.params.label_engine)
+            if difference:
+                raise StateMismatch(
+                    f"{retry.folder} was labelled with other settings than `label` has now: {difference}\n"
+                    '  Move that folder away, or say "allow_mixed": true to train on both.'
+                )
+        return chosen
+
     def labels_left(self) -> int | None:
         """Return what remains of ``max_labels``."""
         most = self.params.query.max_labels
-        return None if most is None else max(most - self.n_labelled, 0)
+        n_labelled = self.n_labelled + sum(retry.n_labelled for retry in self.recovered)
+        return None if most is None else max(most - n_labelled, 0)
 
     def _step(
         self,

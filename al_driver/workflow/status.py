@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import ConfigError
 from al_driver.files import read_json
 from al_driver.jobs.processes import is_running
 from al_driver.layout import AUDIT_FILE, INIT_STAGES, STEPS, WorkFolder
 from al_driver.workflow.counts import count_work
-from al_driver.workflow.history import History
+from al_driver.workflow.history import History, find_work_folder
 from al_driver.workflow.lock import STALE_SECONDS, read_holder
+from al_driver.workflow.recovered import find_retries
 from al_driver.workflow.step import Record
 from al_driver.workflow.versions import find_version_changes
 
@@ -26,7 +26,7 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
     ConfigError
         If the folder is not one of `al run` or `al init_bulk`.
     """
-    folder = find_work_folder(Path(directory))
+    folder = find_work_folder(Path(directory), "al status")
     history = History(folder.history).read()
     running = is_held(folder.lock)
     state = history["state"]
@@ -67,21 +67,6 @@ def is_held(lock: Path) -> bool:
         return False
 
 
-def find_work_folder(directory: Path) -> WorkFolder:
-    """Return the work folder: the one given, or the only one just below it; a run goes before an ``init_bulk``."""
-    if WorkFolder(directory).history.exists():
-        return WorkFolder(directory)
-    below = [WorkFolder(path) for path in sorted(directory.glob("*")) if WorkFolder(path).history.exists()]
-    runs = [folder for folder in below if History(folder.history).read()["kind"] == "run"]
-    found = runs or below
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(folder.root.name for folder in found)
-        raise ConfigError(f"{directory} holds several work folders: {names}.\n  Name one: al status {found[0].root}")
-    raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: it has no history.json.")
-
-
 def _iteration(folder: WorkFolder, index: int) -> dict[str, Any]:
     """Return what is known of one iteration; None stands for a step that is not finished."""
     results = {name: _result(folder.step(index, name)) for name in STEPS}
@@ -90,5 +75,9 @@ def _iteration(folder: WorkFolder, index: int) -> dict[str, Any]:
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
+    """Return what came of a step; of labels also how many a retry recovered, where there was one."""
     record = Record.read(folder)
-    return record.result if record else None
+    if record is None:
+        return None
+    retries = find_retries(folder) if folder.name == "label" else []
+    return record.result | ({"recovered": sum(retry.n_labelled for retry in retries)} if retries else {})

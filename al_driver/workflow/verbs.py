@@ -1,15 +1,9 @@
 """What the command line and ``import al_driver`` offer: `run`, `init_bulk`; each holds its folder while it works."""
 
-import contextlib
 import logging
-import os
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
-import al_driver
-from al_driver.errors import AlError, ConfigError, FolderLocked, Problem, StateMismatch
-from al_driver.layout import WorkFolder
+from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import check_order, kind_of, load_params, load_sound
@@ -19,10 +13,9 @@ from al_driver.workflow.check import check_run
 from al_driver.workflow.check_init import check_init_bulk
 from al_driver.workflow.check_paths import find_missing
 from al_driver.workflow.check_programs import check_resources
-from al_driver.workflow.context import Context, Display, NoDisplay
-from al_driver.workflow.history import History
+from al_driver.workflow.context import Display
+from al_driver.workflow.hold import hold
 from al_driver.workflow.init_bulk import make_initial_data
-from al_driver.workflow.lock import FolderLock
 from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_steps, request_stage, request_steps
 from al_driver.workflow.report import Report
 from al_driver.workflow.run import Verdict, run_loop
@@ -58,7 +51,7 @@ def run(
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
     check_run(params, resources).raise_errors()
     request = request_steps(redo, accept_from)
-    with _held("run", params.work_dir, resources, display) as context:
+    with hold("run", params.work_dir, resources, display, **_files(param, resource)) as context:
         redo_steps(context, request)
         with forgotten_on_mismatch(context):
             verdict = run_loop(context, params)
@@ -78,7 +71,7 @@ def init_bulk(
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     check_init_bulk(params, resources).raise_errors()
     request = request_stage(redo)
-    with _held("init_bulk", params.work_dir, resources, display) as context:
+    with hold("init_bulk", params.work_dir, resources, display, **_files(param, resource)) as context:
         redo_stages(context, request)
         with forgotten_on_mismatch(context):
             made = make_initial_data(context, params)
@@ -133,49 +126,5 @@ def _check_files(params: Params | None, resources: Resources | None, *, render: 
     return report
 
 
-@contextlib.contextmanager
-def _held(kind: str, work_dir: Path, resources: Resources, display: Display | None) -> Iterator[Context]:
-    """Hold a work folder: lock, log and history."""
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"work_dir {work_dir} cannot be made: {error.strerror}.") from error
-    folder = WorkFolder(work_dir)
-    history = History(folder.history)
-    with FolderLock(folder.lock, log.warning) as lock, _logged_to(folder.log):
-        if folder.history.exists() and (before := history.read()["kind"]) != kind:
-            raise StateMismatch(
-                f"{work_dir} belongs to an `al {before}`, and this is an `al {kind}`.\n"
-                "  Give one of the two another `work_dir` in its param file."
-            )
-        log.info("al %s, process %d on %s", al_driver.__version__, os.getpid(), socket.gethostname())
-        history.add("started", kind=kind, state="running", error=None, verdict=None)
-        context = Context(folder, resources, display or NoDisplay(), check_held=lock.check_held)
-        try:
-            yield context
-        except KeyboardInterrupt:
-            history.add("stopped", state="stopped")
-            log.warning("stopped; the same command goes on from here")
-            raise
-        except FolderLocked as error:
-            log.error("%s", error)  # the folder and its history are another driver's now
-            raise
-        except BaseException as error:
-            history.add("failed", state="failed", error=str(error))
-            (log.error if isinstance(error, AlError) else log.exception)("%s", error)
-            raise
-
-
-@contextlib.contextmanager
-def _logged_to(path: Path) -> Iterator[None]:
-    """Append what the package logs to a file."""
-    root = logging.getLogger("al_driver")
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
+def _files(param: Path | str, resource: Path | str) -> dict[str, Path]:
+    return {"param": Path(param), "resource": Path(resource)}

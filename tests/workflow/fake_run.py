@@ -61,7 +61,15 @@ class Tasks:
         self.fail: str | None = None
 
     def __call__(
-        self, context: Context, step: Step, role: Role, tasks: Sequence[Task], *, stop_on_failure: bool = False
+        self,
+        context: Context,
+        step: Step,
+        role: Role,
+        tasks: Sequence[Task],
+        *,
+        stop_on_failure: bool = False,
+        batch: str = "",
+        tolerant: bool = False,
     ) -> BatchResult:
         for task in tasks:
             name = f"{step.name}/{task.name}"

@@ -16,8 +16,8 @@ from al_driver.errors import FolderLocked
 from al_driver.jobs.processes import start_of
 from al_driver.schema.resource import Resources
 from al_driver.workflow import lock as lock_module
+from al_driver.workflow.hold import hold
 from al_driver.workflow.lock import FolderLock, Holder, read_holder
-from al_driver.workflow.verbs import _held
 
 
 def write_lock(path: Path, **changes: object) -> None:
@@ -143,7 +143,7 @@ def test_a_lock_that_came_in_place_of_a_damaged_one_is_given_back(
 
 
 def test_a_driver_that_lost_its_folder_writes_no_more_history(tmp_path: Path) -> None:
-    with pytest.raises(FolderLocked), _held("run", tmp_path, Resources(), None) as context:
+    with pytest.raises(FolderLocked), hold("run", tmp_path, Resources(), None) as context:
         write_lock(context.folder.lock, host="elsewhere")
         before = context.folder.history.read_bytes()
         raise FolderLocked("taken by another")

@@ -10,14 +10,14 @@ import numpy as np
 
 from al_driver.plots.frames import Axis, FrameCensus
 from al_driver.plots.style import CLASS_COLOURS, FAINT, INK, make_figure, number, percent, use_log
-from al_driver.query.params import Metric
+from al_driver.query.params import Metric, Uncertainty
 from al_driver.query.window import CANDIDATE, CLASS_NAMES, FAILED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-METRIC_LABELS: dict[Metric, str] = {
+_METRICS: dict[Metric, str] = {
     "max_force": "largest force deviation in the frame (eV/Å)",
     "mean_force": "mean force deviation of the frame (eV/Å)",
     "max_virial": "largest virial deviation of the frame (eV/atom)",
@@ -38,6 +38,13 @@ class Bounds:
     """None where there is none: a query with a target whose errors have no bound yet."""
     upper: float | None
     """None where only the guard is one."""
+    uncertainty: Uncertainty = "committee"
+
+    @property
+    def label(self) -> str:
+        """What a score is, for an axis."""
+        label = _METRICS[self.metric]
+        return label if self.uncertainty == "committee" else label.replace("deviation", "Kalman uncertainty û")
 
     @property
     def known(self) -> dict[str, float]:
@@ -60,7 +67,7 @@ def draw_deviation(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
     if census.log_scores:
         use_log(last, "x", census.bins[0], census.bins[-1])
     last.set_xlim(census.bins[0], census.bins[-1])
-    last.set_xlabel(METRIC_LABELS[bounds.metric])
+    last.set_xlabel(bounds.label)
     for axes in (top, last):
         for bound in bounds.known.values():
             axes.axvline(bound, color=INK, linewidth=1.0, linestyle="--")

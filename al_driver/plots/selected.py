@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from al_driver.plots.deviation import METRIC_LABELS, Bounds, set_ticks
+from al_driver.plots.deviation import Bounds, set_ticks
 from al_driver.plots.frames import Axis, FrameCensus
 from al_driver.plots.style import INK, make_figure, number, spreads
 
@@ -41,7 +41,7 @@ def draw_selected(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
         panels[1].set_xlabel("pressure (bar)")
         set_ticks(panels[1], "x", pressure)
     if points is not None:
-        figure.colorbar(points, ax=list(panels), label=METRIC_LABELS[bounds.metric].replace(" (", "\n("), aspect=30)
+        figure.colorbar(points, ax=list(panels), label=bounds.label.replace(" (", "\n("), aspect=30)
     handles, labels = _legend(panels[0], census)
     n_columns = int(figure.get_figwidth() / (_LETTER * max(map(len, labels)) + _HANDLE))
     figure.legend(handles, labels, loc="outside lower left", ncols=min(max(n_columns, 1), 4))

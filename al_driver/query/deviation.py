@@ -67,6 +67,13 @@ class Rows:
         values = {name: column[which] for name, column in self.values.items()}
         return Rows(self.step[which], values, {name: column[which] for name, column in self.text.items()})
 
+    def scaled(self, factor: float) -> "Rows":
+        """Return the same frames with every deviation multiplied."""
+        if factor == 1:
+            return self
+        values = {name: factor * column for name, column in self.values.items()}
+        return Rows(self.step, values, self.text | {name: _write(column) for name, column in values.items()})
+
 
 def read_deviations(path: Path) -> Iterator[Rows]:
     """Yield the rows of a deviation file, a block at a time.

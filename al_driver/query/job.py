@@ -16,7 +16,7 @@ from al_driver.layout import FRAMES_FILE, SELECTED_FILE, SUMMARY_FILE
 from al_driver.query.calibration import Calibration, Factor
 from al_driver.query.params import QueryParams
 from al_driver.query.window import Window
-from al_driver.schema.base import Float, Int, NonNegativeInt, Params, PositiveInt
+from al_driver.schema.base import Float, Int, NonNegativeInt, Params, PositiveFloat, PositiveInt
 from al_driver.units import Unit
 
 
@@ -33,6 +33,8 @@ class MdTask(Params):
     """Set pressure, where there is one."""
     n_steps: PositiveInt
     """Steps that were asked for."""
+    score_factor: PositiveFloat = 1.0
+    """What makes scores of the deviations: those of a virtual committee are û, scaled."""
 
     @property
     def name(self) -> str:

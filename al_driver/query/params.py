@@ -9,6 +9,7 @@ from al_driver.schema.base import Bool, Fraction, Params, PositiveFloat, Positiv
 from al_driver.units import Unit
 
 Metric = Literal["max_force", "mean_force", "max_virial", "relative_force"]
+Uncertainty = Literal["committee", "kpu"]
 Share = Annotated[Fraction, Field(gt=0, lt=1)]
 ForceError = Annotated[PositiveFloat, Unit("eV/Å")]
 STOP_RULES = {"max_labels", "converged_fraction", "max_bad_fraction", "confidence", "stop_when_converged"}
@@ -19,7 +20,7 @@ ONLY_WITH_TARGET = ("coverage", "max_bad_fraction", "confidence", "audit", "stop
 class QueryParams(Params):
     """How unsure the models must be of a frame before it is calculated, and how many frames are."""
 
-    uncertainty: Literal["committee", "kpu"] = "committee"
+    uncertainty: Uncertainty = "committee"
     """Where the score comes from. committee: the spread of several trainings. kpu: one training with a Kalman filter
     (LKF), whose covariance says what the data left undetermined."""
     metric: Metric = "max_force"

@@ -86,8 +86,9 @@ def _read_task(
         rng = make_rng(job.seed, job.iteration, "query", task.structure, task.name)
     steps = np.unique(np.array(explorer.frame_steps(folder), dtype=np.int64))
     deviations = folder / explorer.deviation_name
+    halted_at = explorer.halted_at(folder)
     try:
-        for scored in read_scored(deviations, window, steps=steps, halted_at=explorer.halted_at(folder)):
+        for scored in read_scored(deviations, window, steps=steps, halted_at=halted_at, factor=task.score_factor):
             marks = np.zeros(len(scored.rows), dtype=np.int64)
             if frames_file is not None:
                 marks = frames_file.add(task, scored, window.column)

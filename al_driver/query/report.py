@@ -1,7 +1,8 @@
 """What a query leaves behind: ``frames.csv``, ``selected.extxyz`` and ``summary.json``.
 
-Scores in the units of the metric, deviations in eV/Å and eV/atom as LAMMPS wrote them, K, bar. ``frames.csv`` may have
-millions of rows: they are put together in numpy, block by block, from the very characters of the deviation files.
+Scores in the units of the metric, deviations in eV/Å and eV/atom as LAMMPS wrote them (those of a virtual committee are
+scaled to û), K, bar. ``frames.csv`` may have millions of rows: they are put together in numpy, block by block, from the
+very characters of the deviation files.
 """
 
 import csv
@@ -152,6 +153,7 @@ def make_summary(job: QueryJob, census: dict[str, Census], choice: Choice) -> di
         "selected": len(chosen),
         "by_structure": by_structure,
         **_sum_audits(job, by_structure),
+        "uncertainty": job.query.uncertainty,
         "metric": job.query.metric,
         "lower": _lower(job),
         "upper": job.query.upper,

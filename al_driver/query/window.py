@@ -79,7 +79,7 @@ class Scored:
 
 
 def read_scored(
-    path: Path, window: Window, *, steps: Ints | None = None, halted_at: int | None = None
+    path: Path, window: Window, *, steps: Ints | None = None, halted_at: int | None = None, factor: float = 1.0
 ) -> Iterator[Scored]:
     """Yield the frames of a trajectory up to the cut, a block at a time.
 
@@ -95,6 +95,8 @@ def read_scored(
         Steps that have coordinates, in rising order; every step when None.
     halted_at
         The step at which a guard ended the dynamics.
+    factor
+        What makes scores of the deviations.
 
     Raises
     ------
@@ -110,6 +112,7 @@ def read_scored(
             kept &= rows.step < halted_at
         if not kept.all():
             rows = rows.take(kept)
+        rows = rows.scaled(factor)
         classes = window.classify(rows)
         end, in_a_row = find_end(classes == FAILED, window.stop_after, in_a_row)
         if end is not None:

@@ -39,7 +39,7 @@ def evaluate(training: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
     on = "valid" if "validation_data" in training else "train"
     systems = [Path(system) for system in training["validation_data" if on == "valid" else "training_data"]["systems"]]
-    counts = [len(_load(system, "energy")) for system in systems]
+    counts = [len(load(system, "energy")) for system in systems]
     chosen = np.arange(sum(counts))
     if on == "train" and len(chosen) > MAX_TRAINING_FRAMES:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, MAX_TRAINING_FRAMES, replace=False))
@@ -48,14 +48,14 @@ def evaluate(training: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     for system, count, end in zip(systems, counts, np.cumsum(counts)):  # noqa: B905  (as in `deepmd_train.py`)
         if not len(frames := chosen[(chosen >= end - count) & (chosen < end)] - (end - count)):
             continue
-        types = _model_types(system, count, model.get_type_map())[frames]
-        boxes = None if (system / "nopbc").exists() else _load(system, "box")[frames]
-        energy, force = model.eval(_load(system, "coord")[frames], boxes, types, mixed_type=True)[:2]
+        types = model_types(system, count, model.get_type_map())[frames]
+        boxes = None if (system / "nopbc").exists() else load(system, "box")[frames]
+        energy, force = model.eval(load(system, "coord")[frames], boxes, types, mixed_type=True)[:2]
         if not (np.isfinite(energy).all() and np.isfinite(force).all()):
             raise FloatingPointError(f"the model gives an energy or a force that is not finite, for {system}")
         real = types >= 0
-        energies.append(np.stack([_load(system, "energy")[frames].ravel(), energy.ravel()]) / real.sum(axis=1))
-        forces.append(np.stack([_load(system, "force")[frames].ravel(), force.ravel()])[:, np.repeat(real, 3)])
+        energies.append(np.stack([load(system, "energy")[frames].ravel(), energy.ravel()]) / real.sum(axis=1))
+        forces.append(np.stack([load(system, "force")[frames].ravel(), force.ravel()])[:, np.repeat(real, 3)])
         compositions.append(np.stack([(types == kind).sum(axis=1) for kind in range(len(model.get_type_map()))], 1))
     energy, force = np.concatenate(energies, axis=1), np.concatenate(forces, axis=1)
     rmse = [float(np.sqrt(np.mean((predicted - reference) ** 2))) for reference, predicted in (energy, force)]
@@ -86,19 +86,20 @@ def _draw(energy: Any, force: Any, compositions: Any) -> dict[str, Any]:
     }
 
 
-def _model_types(system: Path, n_frames: int, type_map: list[str]) -> Any:
+def model_types(system: Path, n_frames: int, type_map: list[str]) -> Any:
     """Return each atom's number in the model, shape (n_frames, n_atoms); -1 for one that only fills a mixed system."""
     import numpy as np
 
     own = (system / "type_map.raw").read_text().split() if (system / "type_map.raw").exists() else type_map
     kinds = np.tile(np.loadtxt(system / "type.raw", dtype=int, ndmin=1), (n_frames, 1))
     if any(system.glob("set.*/real_atom_types.npy")):  # deepmd/npy/mixed; type.raw says nothing
-        kinds = _load(system, "real_atom_types").astype(int)
+        kinds = load(system, "real_atom_types").astype(int)
     numbers = {int(kind): type_map.index(own[kind]) if kind >= 0 else -1 for kind in np.unique(kinds)}
     return np.vectorize(numbers.__getitem__)(kinds)
 
 
-def _load(system: Path, name: str) -> Any:
+def load(system: Path, name: str) -> Any:
+    """Return an array of all sets of a system."""
     import numpy as np
 
     return np.concatenate([np.load(folder / f"{name}.npy") for folder in sorted(system.glob("set.*"))])

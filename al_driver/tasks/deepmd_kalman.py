@@ -32,13 +32,13 @@ def watch_filter(spec: Mapping[str, Any], parent: Path | None, refuse: Callable[
     Returns
     -------
     SimpleNamespace
-        The ``optimizer``, once training has begun.
+        Once training has begun, the ``optimizer`` and the ``names`` of its weights, in its order.
     """
     import torch
     from deepmd.pt.train import training
 
-    seen = SimpleNamespace(optimizer=None)
-    make = training.LKFOptimizer
+    seen = SimpleNamespace(optimizer=None, names=[])
+    make, run = training.LKFOptimizer, training.Trainer.run
 
     def make_filter(weights: Any, kalman_lambda: float, nue: float, _: int) -> Any:
         weights = list(weights)
@@ -52,7 +52,11 @@ def watch_filter(spec: Mapping[str, Any], parent: Path | None, refuse: Callable[
             resume_filter(seen.optimizer, state, refuse)
         return seen.optimizer
 
-    training.LKFOptimizer = make_filter
+    def run_with_names(trainer: Any) -> None:
+        seen.names = [name for name, _ in trainer.wrapper.named_parameters()]
+        run(trainer)
+
+    training.LKFOptimizer, training.Trainer.run = make_filter, run_with_names
     return seen
 
 

@@ -109,6 +109,13 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
     if spec["compress"]:
         dp(["--pt", "compress", "-i", "frozen_model.pth", "-o", "compressed.pth"])
         Path("compressed.pth").replace("frozen_model.pth")
+    covariance = None
+    if kalman and seen:
+        virtual, data = load_neighbour("deepmd_virtual"), load_neighbour("deepmd_evaluate")
+        covariance = kalman.describe_filter(seen.optimizer)
+        covariance["virtual"] = virtual.write_virtual_models(
+            seen, covariance["log_inflation"], spec, data, config["training"], partial(Failure, "engine_error")
+        )
     return {
         **evaluate(config["training"]),
         "n_train": count_frames(config["training"]["training_data"]["systems"]),
@@ -116,7 +123,7 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
         "first_loss": losses.first,
         "last_loss": losses.last,
         "warm_start": warm_start,
-        "kalman": kalman.describe_filter(seen.optimizer) if kalman and seen else None,
+        "kalman": covariance,
         "versions": {"deepmd-kit": deepmd.__version__, "torch": torch.__version__},
     }
 

@@ -73,6 +73,18 @@ class Trainer(Params):
             ``not_finite`` when the training diverged, ``engine_error`` otherwise, naming the step where it happened.
         """
 
+    def committee_size(self) -> int:
+        """Return how many models explore: as many as are trained, unless a training leaves more than one."""
+        return self.models
+
+    def model_files(self, directory: Path) -> tuple[str, ...]:  # noqa: ARG002  (a member is one file)
+        """Return the files of a trained member that explorers load, the one that drives first."""
+        return (self.model_name,)
+
+    def score_factor(self, directory: Path) -> float:  # noqa: ARG002  (a deviation is the score)
+        """Return what makes a score of the deviation of a trained member's `model_files`, or of a committee's."""
+        return 1.0
+
     @abstractmethod
     def warm_starts(self) -> bool:
         """Say whether later trainings continue from their parents."""

@@ -85,6 +85,11 @@ class DeepmdTrainer(Trainer):
     kalman_memory: Annotated[PositiveFloat, Unit("GB")] = 1.0
     """Most memory of the covariance that the uncertainty "kpu" needs: its blocks are as large as fit into it, and as
     are of use."""
+    virtual_models: PositiveInt = 16
+    """How many models the uncertainty "kpu" draws from the covariance, to observe the dynamics as a committee does."""
+    virtual_step: Annotated[PositiveFloat, Unit("1")] | None = None
+    """How far their weights are moved, ε; found when left out. Scores do not depend on it while the models answer
+    linearly, which is checked."""
     _keeps_covariance: bool = PrivateAttr(False)
 
     @model_validator(mode="after")
@@ -114,7 +119,7 @@ class DeepmdTrainer(Trainer):
             "compress": self.compress,
         }
         if self._keeps_covariance:
-            spec["kalman"] = {"memory": self.kalman_memory, "largest_block": LARGEST_BLOCK}
+            spec["kalman"] = {"memory": self.kalman_memory, "largest_block": LARGEST_BLOCK, **self._virtual()}
         write_json(directory / SPEC_FILE, spec)
 
     def command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -130,9 +135,12 @@ class DeepmdTrainer(Trainer):
         for name in ("energy_rmse", "force_rmse"):
             if not math.isfinite(evaluation[name]):
                 raise EngineError("not_finite", directory, f"{name} of the member is {evaluation[name]}")
-        model = directory / self.model_name
-        if not model.is_file() or model.stat().st_size == 0:
-            raise EngineError("engine_error", directory, f"{self.model_name} is missing or empty")
+        for name in self.model_files(directory):
+            if not (directory / name).is_file() or (directory / name).stat().st_size == 0:
+                raise EngineError("engine_error", directory, f"{name} is missing or empty")
+        n_virtual, wanted = len(self.model_files(directory)) - 1, self.virtual_models * self._keeps_covariance
+        if n_virtual != wanted:
+            raise EngineError("engine_error", directory, f"{n_virtual} virtual models lie there; expected {wanted}")
 
     def warm_starts(self) -> bool:
         return self.warm_start is not False
@@ -143,8 +151,21 @@ class DeepmdTrainer(Trainer):
             "input": self._phase_input(phase),
             "warm_start": self._is_warm(phase),
             "compress": self.compress,
-            **({"kalman_memory": self.kalman_memory} if self._keeps_covariance else {}),
+            **({"kalman_memory": self.kalman_memory, **self._virtual()} if self._keeps_covariance else {}),
         }
+
+    def committee_size(self) -> int:
+        return 1 + self.virtual_models if self._keeps_covariance else self.models
+
+    def model_files(self, directory: Path) -> tuple[str, ...]:
+        return (self.model_name, *sorted(file.name for file in directory.glob("virtual.*.pth")))
+
+    def score_factor(self, directory: Path) -> float:
+        kalman = read_json(directory / EVALUATION_FILE).get("kalman")
+        return float(kalman["virtual"]["score_factor"]) if kalman else 1.0
+
+    def _virtual(self) -> dict[str, Any]:
+        return {"virtual_models": self.virtual_models, "virtual_step": self.virtual_step}
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:
         try:
@@ -175,6 +196,10 @@ class DeepmdTrainer(Trainer):
             yield Problem(message, key="warm_start.start_lr")
 
     def _check_filter(self, config: dict[str, Any], type_map: Sequence[str]) -> Iterator[Problem]:
+        if self.compress:
+            yield Problem(
+                'would blur what virtual models differ by; leave it out with the uncertainty "kpu"', "compress"
+            )
         if self.warm_start and self.warm_start.start_lr is not None:
             yield Problem("has no meaning for a Kalman filter; leave it out", key="warm_start.start_lr")
         n_weights = count_weights(config, type_map)
@@ -192,6 +217,7 @@ class DeepmdTrainer(Trainer):
             lines.append(f"training.numb_steps: {numbers}; learning_rate.decay_steps and warmup_steps in proportion")
         if self._keeps_covariance:
             lines += describe_covariance(count_weights(self._read(), type_map), self.kalman_memory)
+            lines.append(f"models: {self.virtual_models} more, drawn from the covariance, observe the dynamics")
         if self.warm_start and self.warm_start.start_lr is not None:
             lines.append(f"learning_rate.start_lr: {self.warm_start.start_lr:g} in a warm start")
         if self.warm_start:

@@ -74,7 +74,7 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
     trajectories = make_trajectories(params.explore, stage, structures, seed=params.seed, iteration=0)
     first = trajectories[0]
     training = Training("first", 1, tuple(params.type_map), (Path("init_data").absolute(),))
-    models = [f"{params.train.model_name}.{member}" for member in range(params.train.models)]
+    models = [f"{params.train.model_name}.{member}" for member in range(params.train.committee_size())]
     epsilon = params.query.relative_epsilon
     report.inputs |= render_files(lambda folder: params.train.write_inputs(training, folder), "train")
     report.inputs |= render_files(

@@ -53,7 +53,8 @@ def run_explore(
         done = [
             (task, trajectory) for task, trajectory in zip(tasks, trajectories, strict=True) if task.folder.exists()
         ]
-        write_json(step.folder / MD_TASKS_FILE, [_describe(task, trajectory) for task, trajectory in done])
+        factor = params.train.score_factor(models[0].parent)
+        write_json(step.folder / MD_TASKS_FILE, [_describe(task, trajectory, factor) for task, trajectory in done])
         outcomes: Counter[str] = Counter(params.explore.outcome(task.folder)["state"] for task, _ in done)
         versions = sorted({version for task, _ in done if (version := params.explore.version(task.folder))})
         return {"trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes, "versions": versions}
@@ -119,12 +120,13 @@ def _make_task(
     )
 
 
-def _describe(task: Task, trajectory: Trajectory) -> dict[str, Any]:
+def _describe(task: Task, trajectory: Trajectory, score_factor: float) -> dict[str, Any]:
     described = MdTask(
         path=task.name,
         structure=trajectory.structure,
         temperature=trajectory.temperature,
         pressure=trajectory.pressure,
         n_steps=trajectory.job.n_steps,
+        score_factor=score_factor,
     )
     return described.model_dump(mode="json")

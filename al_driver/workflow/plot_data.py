@@ -47,7 +47,7 @@ def read_query(folder: Path) -> Query:
     lower = summary["lower"]
     if lower is not None and lower < NO_LOWER:  # of a target that no frame meets
         lower = None
-    bounds = Bounds(summary["metric"], lower, summary["upper"])
+    bounds = Bounds(summary["metric"], lower, summary["upper"], summary.get("uncertainty", "committee"))
     return Query(take_census(folder / FRAMES_FILE, list(bounds.known.values())), bounds)
 
 

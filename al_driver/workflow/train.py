@@ -83,7 +83,7 @@ def train_inputs(params: RunParams, phase: Phase) -> dict[str, Any]:
 
 def model_paths(params: RunParams, folder: Path, trained: Record) -> list[Path]:
     """Return the files of a finished committee, as large as it was when it was trained, in the order of its members."""
-    return [folder / name / params.train.model_name for name in trained.outputs]
+    return [folder / name / file for name in trained.outputs for file in params.train.model_files(folder / name)]
 
 
 def _check_parents(folder: Path, models: int) -> None:

@@ -23,6 +23,15 @@ from al_driver.tasks.query import main, run_query
 
 NAN = float("nan")
 SILICON = bulk("Si", cubic=True)
+UNCERTAINTY, FACTOR = "committee", 1.0
+
+
+@pytest.fixture(params=["committee", "kpu"], autouse=True)
+def uncertainty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of a virtual committee LAMMPS writes what becomes a score by a factor; nothing else differs."""
+    monkeypatch.setattr(sys.modules[__name__], "UNCERTAINTY", request.param)
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", {"committee": 1.0, "kpu": 1000.0}[request.param])
+    return str(request.param)
 
 
 def make_frame(task: int, step: int) -> Atoms:
@@ -38,7 +47,7 @@ def write_md(
     folder = root / "explore" / f"task.{task:06d}"
     folder.mkdir(parents=True)
     write_data(folder / "structure.data", SILICON, ["Si"])
-    rows = [row(0, 4e-16), *(row(10 + 10 * i, score) for i, score in enumerate(scores))]
+    rows = [row(0, 4e-16), *(row(10 + 10 * i, score / FACTOR) for i, score in enumerate(scores))]
     (folder / "model_devi.out").write_text(HEADER + "".join(rows))
     with (folder / "traj.lammpstrj").open("w") as stream:
         for step in range(0, 10 * len(scores) + 1, 10) if steps is None else steps:
@@ -60,14 +69,22 @@ def write_job(root: Path, explored: Sequence[str], **keys: Any) -> Path:
     folder = root / "query"
     folder.mkdir(exist_ok=True)
     tasks = [
-        {"path": f"../explore/task.{i:06d}", "structure": name, "temperature": [300.0, 300.0], "n_steps": 1000}
+        {
+            "path": f"../explore/task.{i:06d}",
+            "structure": name,
+            "temperature": [300.0, 300.0],
+            "n_steps": 1000,
+            "score_factor": FACTOR,
+        }
         for i, name in enumerate(explored)
     ]
     job = {
         "query": {"lower": 0.1, "upper": 0.3, "max_select": 3}, "explorer": "lammps", "stop_after": 3,
         "type_map": ["Si"], "seed": 7, "iteration": 2, "structures": sorted(set(explored)), "tasks": tasks,
     }  # fmt: skip
-    checked = QueryJob.model_validate(job | keys)
+    job |= keys
+    job["query"] = {"uncertainty": UNCERTAINTY} | dict(job["query"])  # type: ignore[call-overload]
+    checked = QueryJob.model_validate(job)
     (folder / QUERY_JOB_FILE).write_text(json.dumps(checked.model_dump(mode="json")))
     return folder
 
@@ -88,14 +105,15 @@ def test_from_folders_to_files(tmp_path: Path) -> None:
     summary, rows, selected = run(folder)
     assert summary | {"by_structure": None} == {
         "frames": 10, "accurate": 3, "candidate": 4, "failed": 3, "selected": 2, "by_structure": None,
-        "metric": "max_force", "lower": 0.1, "upper": 0.3, "choose": "random", "budget": None,
-        "all_failed": False, "skipped": {},
+        "uncertainty": UNCERTAINTY, "metric": "max_force", "lower": 0.1, "upper": 0.3, "choose": "random",
+        "budget": None, "all_failed": False, "skipped": {},
     }  # fmt: skip
     assert summary["by_structure"] == [
         {"structure": "a", "frames": 3, "accurate": 2, "candidate": 0, "failed": 1, "selected": 0},
         {"structure": "b", "frames": 7, "accurate": 1, "candidate": 4, "failed": 2, "selected": 2},
     ]
     assert len(rows) == 10
+    assert [float(found["score"]) for found in rows[:4]] == [0.05, 0.2, 0.29, 0.3]
     marked = [(found["task"], int(found["step"])) for found in rows if found["selected"] == "1"]
     assert [(atoms.info["task"], atoms.info["step"]) for atoms in selected] == marked
     for atoms in selected:

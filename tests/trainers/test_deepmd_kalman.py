@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny_trainings import make_trainer, silicon_frames, tiny_input, train, write_systems
 
@@ -21,7 +22,7 @@ N_WEIGHTS = 273
 
 
 def make_filter(**keys: Any) -> DeepmdTrainer:
-    defaults = {"steps": {"first": 6}, "warm_start": {"steps": 4}, "kalman_memory": MEMORY}
+    defaults = {"steps": {"first": 6}, "warm_start": {"steps": 4}, "kalman_memory": MEMORY, "virtual_models": 6}
     return make_trainer(**(defaults | keys)).with_covariance()
 
 
@@ -53,7 +54,9 @@ def test_it_trains_one_model_with_lkf(tmp_path: Path) -> None:
     training = Training("first", 5, ("Si",), (tmp_path / "data",))
     trainer.write_inputs(training, tmp_path)
     assert json.loads((tmp_path / "input.json").read_text())["optimizer"] == {"type": "LKF"}
-    assert json.loads((tmp_path / "train.json").read_text())["kalman"] == {"memory": MEMORY, "largest_block": 1024}
+    assert json.loads((tmp_path / "train.json").read_text())["kalman"] == {
+        "memory": MEMORY, "largest_block": 1024, "virtual_models": 6, "virtual_step": None,
+    }  # fmt: skip
     assert messages(trainer) == []
     assert trainer.models == 1
     make_trainer(models=1).write_inputs(training, tmp_path)
@@ -90,6 +93,7 @@ def test_what_a_filter_contradicts_or_ignores_is_refused(changes: dict[str, Any]
     ("keys", "text"),
     [
         ({"warm_start": {"steps": 4, "start_lr": 1e-3}}, "warm_start.start_lr: has no meaning for a Kalman filter"),
+        ({"compress": True}, "compress: would blur what virtual models differ by"),
         ({"kalman_memory": 1e-5}, "kalman_memory: 1e-05 GB is too little for 273 weights; give 0.00014 or more"),
     ],
 )
@@ -129,6 +133,32 @@ def test_inflation_follows_from_lambda() -> None:
     assert product == pytest.approx(7.8e4, rel=0.01)
 
 
+COMPARE = """
+import json, sys
+import numpy as np, torch
+from deepmd.infer import DeepPot
+folder, coord, box = sys.argv[1], *map(json.loads, sys.argv[2:])
+types, names = [0] * (len(coord) // 3), ["frozen_model"] + [f"virtual.{k:03d}" for k in range(6)]
+members = [DeepPot(f"{folder}/{name}.pth").eval(np.array([coord]), np.array([box]), types) for name in names]
+forces = np.array([member[1][0] for member in members])
+sigma = np.sqrt(((forces - forces.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=0))
+state = torch.load(f"{folder}/model.ckpt.pt", map_location="cpu", weights_only=True)["optimizer"]["state"][0]
+model = DeepPot(f"{folder}/model.ckpt.pt").deep_eval.dp.model["Default"].train()
+position = torch.tensor([coord], dtype=torch.float64).requires_grad_()
+found = model(position, torch.tensor([types]), box=torch.tensor([box], dtype=torch.float64))
+weights, u = list(model.parameters()), []
+for force in found["force"][0].reshape(-1):
+    target = force + 0 * found["energy"].sum()
+    parts = torch.autograd.grad(target, weights, retain_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(w) if g is None else g for g, w in zip(parts, weights)]
+    flat = torch.cat([g.T.reshape(-1) if g.ndim > 1 else g for g in parts])
+    pieces = torch.split(flat, state["params_packed_index"])
+    u.append(sum(float(h @ P @ h) for h, P in zip(pieces, state["P"])))
+print(json.dumps({"sigma": sigma.tolist(), "u": np.sqrt(np.reshape(u, (-1, 3)).sum(axis=1)).tolist(),
+                  "drives": float(abs(forces[0] - found["force"][0].detach().numpy()).max())}))
+"""
+
+
 LOOK = """
 import json, sys, torch
 one, other, child = (torch.load(path, map_location="cpu", weights_only=True) for path in sys.argv[1:])
@@ -144,31 +174,65 @@ print(json.dumps([
 """
 
 
+@pytest.fixture(scope="module")
+def first(silicon: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A member trained with the filter for six steps, and its virtual committee."""
+    folder = tmp_path_factory.mktemp("first") / "model.000"
+    train(make_filter(), folder, silicon)
+    make_filter().verify(folder)
+    return folder
+
+
 @pytest.mark.needs("dp")
-def test_a_filter_is_seeded_and_goes_on_with_its_covariance(silicon: list[Path], tmp_path: Path) -> None:
+def test_a_filter_is_seeded_and_goes_on_with_its_covariance(first: Path, silicon: list[Path], tmp_path: Path) -> None:
     trainer = make_filter()
-    for name in ("one", "same"):
-        train(trainer, tmp_path / name, silicon)
-        trainer.verify(tmp_path / name)
+    train(trainer, tmp_path / "same", silicon)
     new = write_systems(tmp_path / "new", silicon_frames(4, seed=2), ["Si"])
-    train(trainer, tmp_path / "child", [*silicon, *new], phase="next", parent=tmp_path / "one")
+    train(trainer, tmp_path / "child", [*silicon, *new], phase="next", parent=first)
     trainer.verify(tmp_path / "child")
 
-    first, child = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "child"))
-    assert first["kalman"] | {"memory": 0, "log_inflation": 0} == {
-        "n_weights": N_WEIGHTS, "block": 91, "updates": 30, "memory": 0, "log_inflation": 0,
-    }  # fmt: skip
-    assert 0 < first["kalman"]["memory"] <= MEMORY
+    before, child = (json.loads((folder / "evaluation.json").read_text()) for folder in (first, tmp_path / "child"))
+    kalman = before["kalman"]
+    assert (kalman["n_weights"], kalman["block"], kalman["updates"]) == (N_WEIGHTS, 91, 30)
+    assert 0 < kalman["memory"] <= MEMORY
     assert (child["steps"], child["kalman"]["updates"]) == (4, 50)
-    argv = [sys.executable, "-c", LOOK, *(str(tmp_path / name / "model.ckpt.pt") for name in ("one", "same", "child"))]
-    printed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    is_equal, is_frozen, first_largest, child_largest = json.loads(printed)
+    checkpoints = [str(folder / "model.ckpt.pt") for folder in (first, tmp_path / "same", tmp_path / "child")]
+    printed = subprocess.run([sys.executable, "-c", LOOK, *checkpoints], check=True, capture_output=True, text=True)
+    is_equal, is_frozen, first_largest, child_largest = json.loads(printed.stdout)
     assert is_equal, "the same seed gives the same weights and the same covariance"
     assert not is_frozen
-    assert math.log(first_largest) == pytest.approx(first["kalman"]["log_inflation"])  # a direction no datum has seen
+    assert math.log(first_largest) == pytest.approx(kalman["log_inflation"])  # a direction no datum has seen
     assert math.log(child_largest) == pytest.approx(child["kalman"]["log_inflation"]), "the child began with it"
+    virtual = [(folder / "virtual.003.pth").read_bytes() for folder in (first, tmp_path / "same", tmp_path / "child")]
+    assert virtual[0] == virtual[1] != virtual[2]
 
     other = make_filter(kalman_memory=1.0)
-    train(other, tmp_path / "other", silicon, phase="next", parent=tmp_path / "one")
+    train(other, tmp_path / "other", silicon, phase="next", parent=first)
     with pytest.raises(EngineError, match="the filter had blocks of up to 91 weights, and would now have 273"):
         other.verify(tmp_path / "other")
+
+
+@pytest.mark.needs("dp")
+def test_the_virtual_committee_deviates_as_the_covariance_says(first: Path) -> None:
+    atoms = silicon_frames(1, seed=5)[0]
+    arguments = [json.dumps(array.reshape(-1).tolist()) for array in (atoms.positions, atoms.cell.array)]
+    argv = [sys.executable, "-c", COMPARE, str(first), *arguments]
+    found = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    kalman = json.loads((first / "evaluation.json").read_text())["kalman"]
+    assert found["drives"] < 1e-10, "the first model is the one that was trained"
+    scores = make_filter().score_factor(first) * np.array(found["sigma"])
+    exact = np.array(found["u"]) * math.exp(-kalman["log_inflation"] / 2)
+    assert 0.3 < (scores**2).sum() / (exact**2).sum() < 3, "six draws of a chi-square"
+    assert kalman["virtual"]["change"] < 0.02
+
+
+def test_every_virtual_model_must_lie_there(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text(json.dumps({"energy_rmse": 0.1, "force_rmse": 0.2}))
+    for name in ("frozen_model.pth", *(f"virtual.{number:03d}.pth" for number in range(5))):
+        (tmp_path / name).write_bytes(b"model")
+    with pytest.raises(EngineError, match="5 virtual models lie there; expected 6"):
+        make_filter().verify(tmp_path)
+    (tmp_path / "virtual.005.pth").write_bytes(b"model")
+    make_filter().verify(tmp_path)
+    assert make_filter().model_files(tmp_path)[:2] == ("frozen_model.pth", "virtual.000.pth")
+    assert make_filter().committee_size() == 7

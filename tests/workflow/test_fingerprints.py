@@ -81,6 +81,8 @@ CHANGES: list[tuple[str, Any, str | None]] = [
     ("query.choose", "largest", "0/query"),
     ("query.uncertainty", "committee", None),
     ("train.kalman_memory", 2.0, None),
+    ("train.virtual_models", 8, None),
+    ("train.virtual_step", 1e-4, None),
     ("label.pair_style", "lj/cut 6.0", "0/label"),
     ("label.pair_coeff", ["* * 0.4 2.4"], "0/label"),
     ("label.commands", ["pair_modify shift yes"], "0/label"),

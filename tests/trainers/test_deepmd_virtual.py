@@ -1,0 +1,75 @@
+"""A virtual committee: its deviation is the Kalman uncertainty, and the step is small enough."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from al_driver.tasks.deepmd_virtual import FIRST_STEP, draw_directions, find_step, mix_directions, moved
+
+torch = pytest.importorskip("torch")
+
+
+class Refused(Exception):
+    pass
+
+
+def covariance(*sizes: int) -> list["torch.Tensor"]:
+    generator = torch.Generator().manual_seed(3)
+    factors = [torch.randn(size, size, generator=generator, dtype=torch.float64) for size in sizes]
+    return [factor @ factor.T + 0.1 * torch.eye(len(factor)) for factor in factors]
+
+
+def deviation(forces: "torch.Tensor") -> "torch.Tensor":
+    """Return σ of a committee as LAMMPS computes it, from forces of shape (n_members, n_atoms, 3)."""
+    return ((forces - forces.mean(dim=0)) ** 2).sum(dim=2).mean(dim=0).sqrt()
+
+
+@pytest.mark.parametrize("n_models", [1, 2, 5])
+def test_the_deviation_of_the_members_is_the_sum_over_the_directions(n_models: int) -> None:
+    directions = draw_directions(covariance(4, 3), n_models, 7, Refused)
+    jacobian = torch.randn(5, 3, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    moves = torch.cat([torch.zeros(1, 7, dtype=torch.float64), mix_directions(directions)])
+    forces = torch.einsum("acw,mw->mac", jacobian, moves)  # the first member is the model that was trained
+    expected = torch.einsum("acw,kw->kac", jacobian, directions).square().sum(dim=(0, 2)).sqrt()
+    assert torch.allclose(deviation(forces), expected, rtol=1e-12)
+
+
+def test_directions_are_the_covariance_on_average() -> None:
+    blocks = covariance(4, 3)
+    directions = draw_directions(blocks, 20000, 7, Refused)
+    found = directions.T @ directions
+    for block, part in ((blocks[0], found[:4, :4]), (blocks[1], found[4:, 4:])):
+        assert torch.allclose(part, block, atol=0.05 * float(block.diagonal().max()))
+    assert float(found[:4, 4:].abs().max()) < 0.05 * float(found.diagonal().max())
+    assert torch.equal(draw_directions(blocks, 3, 7, Refused), draw_directions(blocks, 3, 7, Refused))
+    scaled = draw_directions([10 * block for block in blocks], 3, 7, Refused)
+    assert torch.allclose(scaled, math.sqrt(10) * draw_directions(blocks, 3, 7, Refused))
+
+
+def test_a_covariance_that_is_none_is_refused() -> None:
+    with pytest.raises(Refused, match="not positive definite"):
+        draw_directions([-torch.eye(3, dtype=torch.float64)], 2, 1, Refused)
+
+
+def test_weights_are_moved_in_the_order_of_the_optimizer_and_put_back() -> None:
+    matrix, vector = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    with moved([matrix, vector], torch.arange(8.0, dtype=torch.float64)):
+        assert matrix.T.reshape(-1).tolist() == [0, 1, 2, 3, 4, 5]
+        assert vector.tolist() == [6, 7]
+    assert not matrix.any()
+    assert not vector.any()
+
+
+def bent(curvature: float) -> Callable[[float], float]:
+    return lambda step: step + curvature * step**2
+
+
+def test_a_step_is_halved_until_the_models_answer_linearly() -> None:
+    assert find_step(bent(0), None, Refused) == (FIRST_STEP, 0)
+    step, change = find_step(bent(1e4), None, Refused)
+    assert FIRST_STEP / 1024 < step < FIRST_STEP / 128
+    assert 0.01 < change < 0.02
+    assert find_step(bent(1), 1e-4, Refused)[0] == 1e-4
+    with pytest.raises(Refused, match=r"virtual_step, 0\.1, does not suit: half of it changes û by 25\.0%"):
+        find_step(bent(10), 0.1, Refused)

@@ -19,6 +19,7 @@ FRAMES_FILE = "frames.csv"
 SELECTED_FILE = "selected.extxyz"
 AUDIT_FRAMES_FILE = "audit.extxyz"  # beside it: the audit frames with the forces of the model that explored
 AUDIT_FILE = "audit.json"  # in a label step: the errors of its audit frames
+STATEMENT_FILE = "statement.json"  # in the folder of a look: what its closing audit shows
 CALIBRATION_FILE = "calibration.json"  # in a train step: what bounds the errors of its models
 EVALUATION_FILE = "evaluation.json"
 EVALUATION_ARRAYS_FILE = "evaluation.npz"  # beside it: what a parity plot is drawn from
@@ -109,6 +110,10 @@ class WorkFolder:
     @property
     def final(self) -> Path:
         return self.root / "final"
+
+    def closing(self, look: int) -> Path:
+        """Return where the closing audit of a look, 1, 2 …, lies: ``explore/``, ``query/``, ``label/``."""
+        return self.root / "closing" / f"look.{look:03d}"
 
     @property
     def dataset(self) -> Path:

@@ -92,9 +92,12 @@ def status_table(state: dict[str, Any]) -> Table:
     for heading in ("iteration", "energy RMSE\nmeV/atom", "force RMSE\neV/Å", "frames", "accurate", "candidate",
                     "failed", "selected", "labelled", "rejected"):  # fmt: skip
         table.add_column(heading, justify="right")
+    has_audits = any(row.get("audit") for row in state["iterations"])
+    for heading in ("largest error\neV/Å", "above\ntarget", "bound\nheld", "outside") if has_audits else ():
+        table.add_column(heading, justify="right")
     for row in [*state["iterations"], {"iteration": "final", "train": state["final"]}]:
         if any(row.get(step) for step in ("train", "query", "label")):
-            table.add_row(*_cells(row))
+            table.add_row(*_cells(row), *(_audit_cells(row.get("audit")) if has_audits else ()))
     return table
 
 
@@ -121,6 +124,14 @@ def _rejected(label: dict[str, Any]) -> str:
     return f"{label.get('rejected', '')}{recovered}"
 
 
+def _audit_cells(audit: dict[str, Any] | None) -> list[str]:
+    if not audit or not audit["audits"]:
+        return [""] * 4
+    held = f"{audit['covered']}/{audit['bounded']}" if audit["bounded"] else "no bound"
+    missed = f"{audit['missed_target']}/{audit['audits']}"
+    return [f"{audit['largest_error']:.3g}", missed, held, str(audit["outside"])]
+
+
 def _caption(state: dict[str, Any]) -> str:
     trained = next((row["train"] for row in state["iterations"] if row["train"]), None)
     where = "" if trained is None else f"RMSE on {'validation' if trained['on'] == 'valid' else 'training'} data. "
@@ -128,6 +139,9 @@ def _caption(state: dict[str, Any]) -> str:
         where += state["error"]
     elif state["kind"] == "run":
         where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
+    words = [row["audit"]["word"] for row in state["iterations"] if row.get("audit")]
+    if words and words[-1]:
+        where += f"\n{words[-1]}."
     files = state["files"]
     counted = f"{'' if files['is_exact'] else 'at least '}{files['total']:,} files"
     return "\n".join((where, counted, *(f"warning: {warning}" for warning in state["warnings"]))).strip()

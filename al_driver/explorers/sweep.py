@@ -96,7 +96,13 @@ def read_entries(explorer: Explorer, type_map: Sequence[str]) -> list[list[Atoms
 
 
 def make_trajectories(
-    explorer: Explorer, stage: Stage, structures: Sequence[Sequence[Atoms]], *, seed: int, iteration: int
+    explorer: Explorer,
+    stage: Stage,
+    structures: Sequence[Sequence[Atoms]],
+    *,
+    seed: int,
+    iteration: int,
+    purpose: str | None = None,
 ) -> list[Trajectory]:
     """Return the molecular dynamics of one iteration: job by job, structure by structure, T by T, p by p.
 
@@ -106,6 +112,8 @@ def make_trajectories(
         What `read_entries` gave.
     seed, iteration
         Each trajectory of each iteration has a seed of its own.
+    purpose
+        What the trajectories are for, where that is not an iteration: their seeds are then of this.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def make_trajectories(
                 if problem:
                     raise ConfigError(Problem(problem, f"jobs[{number}].ensemble"))
                 for temperature, pressure in _conditions(job):
-                    own = make_seed(seed, iteration_name(iteration), "explore", len(trajectories))
+                    own = make_seed(seed, purpose or iteration_name(iteration), "explore", len(trajectories))
                     trajectories.append(Trajectory(names[index], atoms, job, temperature, pressure, own))
     return trajectories
 

@@ -111,6 +111,8 @@ class QueryJob(Params):
     @property
     def budget(self) -> int | None:
         """The most frames that may be selected in all; None for no limit."""
+        if self.audits_only:
+            return None
         limits = [limit for limit in (self.query.max_labels_per_iteration, self.labels_left) if limit is not None]
         return min(limits, default=None)
 

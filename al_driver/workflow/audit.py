@@ -6,14 +6,14 @@ measured them. eV/Å, K.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.frames import read_frames, sort_by_type
+from al_driver.data.frames import Array, read_frames, sort_by_type
 from al_driver.errors import StateMismatch
 from al_driver.files import read_json, write_json
 from al_driver.layout import AUDIT_FILE, AUDIT_FRAMES_FILE, CALIBRATION_FILE, LABELLED_FILE, MD_TASKS_FILE
@@ -26,42 +26,45 @@ CONFIDENCE = 0.95
 """Of the word that a coverage has failed."""
 
 
-def calibrate(params: RunParams, audits: Sequence[Audit], trained: Path) -> Calibration | None:
+def calibrate(params: RunParams, audits: Sequence[Audit], trained: Path | None) -> Calibration | None:
     """Return what bounds the errors of the models in a train step, and leave it there; None without a target."""
     if not params.query.has_target:
         return None
     calibration = Calibration.fit(audits, params.query.targets(params.type_map), params.query.coverage)
-    _write(trained / CALIBRATION_FILE, calibration.model_dump(mode="json"))
+    if trained is not None:
+        write_derived(trained / CALIBRATION_FILE, calibration.model_dump(mode="json"))
     return calibration
 
 
-def measure(explored: Path, queried: Path, labelled: Path, type_map: Sequence[str], iteration: int) -> list[Audit]:
-    """Return the audit frames of an iteration that were labelled, with their errors, in the order of selection.
-
-    The forces of the model that explored are those of the trajectory: nothing is evaluated again.
+def pair_frames(queried: Path, labelled: Path, type_map: Sequence[str]) -> Iterator[tuple[Atoms, Array]]:
+    """Yield each labelled audit frame, and the force error of each of its atoms, in the order of selection.
 
     Raises
     ------
     StateMismatch
         If a frame does not have the atoms that were sent.
     """
-    path = queried / AUDIT_FRAMES_FILE
-    if not path.exists() or not path.stat().st_size:
-        return []
-    ramped = {task["path"] for task in read_json(explored / MD_TASKS_FILE) if len(set(task["temperature"])) > 1}
     labels = {_place(frame): frame for frame in _read(labelled / LABELLED_FILE)}
-    audits = []
-    for frame in _read(path):
+    for frame in _read(queried / AUDIT_FRAMES_FILE):
         driven, label = sort_by_type(frame, type_map), labels.get(_place(frame))
         if label is None:
             continue  # its label was rejected
         if not np.array_equal(driven.numbers, label.numbers):
-            raise StateMismatch(
-                f"{labelled / LABELLED_FILE}: an audit frame has other atoms than {path}; redo the label."
-            )
-        error = np.linalg.norm(driven.arrays["forces"] - label.arrays["forces"], axis=1)
+            where = labelled / LABELLED_FILE
+            raise StateMismatch(f"{where}: an audit frame has other atoms than were sent; redo the label.")
+        yield driven, np.linalg.norm(driven.arrays["forces"] - label.arrays["forces"], axis=1)
+
+
+def measure(explored: Path, queried: Path, labelled: Path, type_map: Sequence[str], iteration: int) -> list[Audit]:
+    """Return the audit frames of an iteration that were labelled, with their errors, in the order of selection.
+
+    The forces of the model that explored are those of the trajectory: nothing is evaluated again.
+    """
+    ramped = {task["path"] for task in read_json(explored / MD_TASKS_FILE) if len(set(task["temperature"])) > 1}
+    audits = []
+    for driven, error in pair_frames(queried, labelled, type_map):
         symbols = np.array(driven.get_chemical_symbols())
-        info = frame.info
+        info = driven.info
         audits.append(
             Audit(
                 iteration=iteration, structure=str(info["structure"]), task=str(info["task"]), step=int(info["step"]),
@@ -109,7 +112,7 @@ def report_audits(
             for audit, error, bound in zip(audits, errors, bounds, strict=True)
         ],
     }
-    _write(labelled / AUDIT_FILE, report)
+    write_derived(labelled / AUDIT_FILE, report)
     return report
 
 
@@ -151,7 +154,7 @@ def _read(path: Path) -> list[Atoms]:
     return read_frames(path) if path.exists() and path.stat().st_size else []
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_derived(path: Path, content: dict[str, Any]) -> None:
     """Write a derived file unless it is there as it should be."""
     try:
         if read_json(path) == content:

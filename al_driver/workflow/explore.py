@@ -30,6 +30,7 @@ def run_explore(
     iteration: int,
     stage: Stage,
     models: Sequence[Path],
+    purpose: str | None = None,
     accepted: bool = False,
 ) -> Record:
     """Run the stage's molecular dynamics into ``step.folder/task.NNNNNN``, and list it in ``tasks.json``.
@@ -44,7 +45,9 @@ def run_explore(
 
     def work() -> dict[str, Any]:
         structures = read_entries(params.explore, params.type_map)
-        trajectories = make_trajectories(params.explore, stage, structures, seed=params.seed, iteration=iteration)
+        trajectories = make_trajectories(
+            params.explore, stage, structures, seed=params.seed, iteration=iteration, purpose=purpose
+        )
         tasks = [
             _make_task(context, params, trajectory, models, step.folder / task_name(index))
             for index, trajectory in enumerate(trajectories)

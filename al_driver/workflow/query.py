@@ -25,6 +25,7 @@ from al_driver.query.calibration import Calibration
 from al_driver.query.job import MdTask, QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
+from al_driver.seeds import make_seed
 from al_driver.workflow.context import Context
 from al_driver.workflow.pack import unpack
 from al_driver.workflow.step import Record, Step
@@ -44,6 +45,7 @@ def run_query(
     models: Sequence[Path],
     labels_left: int | None,
     calibration: Calibration | None = None,
+    closing: int | None = None,
     accepted: bool = False,
 ) -> Record:
     """Write ``summary.json``, ``frames.csv`` and ``selected.extxyz`` into the step's folder.
@@ -60,14 +62,18 @@ def run_query(
         What remains of ``max_labels``.
     calibration
         With a target: what bounds the errors of the models that explored.
+    closing
+        Of a closing audit: the frames of each structure; nothing else is selected.
     """
-
     names = [FRAMES_FILE, SELECTED_FILE, *([AUDIT_FRAMES_FILE] if calibration else [])]
 
     def work() -> dict[str, Any]:
         unpack(explored)
         task_folder = step.folder / SCORES_DIR
         job = make_job(params, iteration, task_folder, explored, labelled, labels_left, calibration)
+        if closing is not None:
+            seed = make_seed(params.seed, "closing", iteration)
+            job = job.model_copy(update={"n_audits": closing, "audits_only": True, "seed": seed})
         job = job.model_copy(update={"models": _hash_models(models)})
         task = Task(
             folder=task_folder,

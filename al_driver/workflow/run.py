@@ -16,6 +16,7 @@ from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Phase
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.audit import calibrate, describe_audits, measure, report_audits
+from al_driver.workflow.closing import Look, make_demand, run_look, why_not_met
 from al_driver.workflow.context import Context
 from al_driver.workflow.converge import why_open
 from al_driver.workflow.explore import explore_inputs, run_explore
@@ -24,6 +25,7 @@ from al_driver.workflow.initial import InitialData, prepare_data
 from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
+from al_driver.workflow.reasons import Seen, find_reason
 from al_driver.workflow.recovered import Retry, choose_retries, retry_inputs
 from al_driver.workflow.references import describe_difference
 from al_driver.workflow.step import Record, Step
@@ -41,6 +43,8 @@ class Verdict:
     state: str
     """``converged`` or ``not_converged``."""
     reason: str
+    statement: dict[str, Any] | None = None
+    """With a target: what the last closing audit shows."""
 
 
 @dataclass
@@ -63,6 +67,13 @@ class Loop:
     """With a target: the audit frames of the iterations so far, with the errors of the models that met them."""
     reports: list[dict[str, Any]] = field(default_factory=list)
     """What the audits of each iteration said of the bounds."""
+    seen: list[Seen] = field(default_factory=list)
+    """What each iteration measured."""
+    independent: dict[str, int] = field(default_factory=dict)
+    """Independent frames of each structure in the iteration that explored it last."""
+    statement: dict[str, Any] | None = None
+    """What the last closing audit shows."""
+    n_looks: int = 0
 
     def iterate(self, iteration: int, stage: Stage) -> str | None:
         """Run one iteration; say why its stage is not done, or None when it is."""
@@ -71,24 +82,52 @@ class Loop:
         explored = self._explore(iteration, stage, models, trained)
         calibration = calibrate(self.params, self.audits, self.context.folder.step(iteration, "train"))
         queried = self._query(iteration, stage, models, explored, calibration)
-        self._label(iteration, queried)
+        labelled = self._label(iteration, queried)
         audited = self._audit(iteration, calibration) if calibration else None
         for name in PACKED:
             self.context.pack(self.context.folder.step(iteration, name), name)
         self.plotter.draw()
+        self.seen.append(Seen(trained.result, explored.result, queried.result, labelled.result, audited))
+        for part in queried.result["by_structure"]:
+            if part.get("independent"):
+                self.independent[part["structure"]] = part["independent"]
         return why_open(explored.result, queried.result, self.params.query, audited)
 
-    def finish(self) -> None:
+    def finish(self) -> list[Path]:
         """Train the model to use on everything. It is derived: when the data changed it is made anew."""
-        folder = self.context.folder.final
+        step = self._final_step()
+        try:
+            trained = self._run_train(step, "final", None)
+        except StateMismatch:
+            log.info("final: the data or the input changed; the old model is now %s", set_aside(step.folder).name)
+            trained = self._run_train(step, "final", None)
+        return model_paths(self.params, step.folder, trained)
+
+    def close(self) -> str | None:
+        """Audit the final model as it would be now; say what that has not shown, or None when the run has converged."""
+        calibration = calibrate(self.params, self.audits, None)
+        if calibration is None:
+            return None
+        if (left := self.labels_left()) is not None and left < self._look_cost():
+            return f"{left} labels are left, and a closing audit takes {self._look_cost()}: raise max_labels"
+        self.n_looks += 1
+        look = Look(self.n_looks, self._final_step(), self.finish, self.systems, calibration, self.independent)
+        self.statement = run_look(self.context, self.params, look)
+        self.n_labelled += sum(part["frames"] for part in self.statement["structures"])
+        return why_not_met(self.statement)
+
+    def advice(self) -> str:
+        """Return what stands in the way, and what to do about it."""
+        return find_reason(self.seen, self.params.query)
+
+    def _look_cost(self) -> int:
+        demand = make_demand(self.params, self.n_looks + 1)
+        return demand.n_frames * demand.n_structures
+
+    def _final_step(self) -> Step:
         self.recovered = self._choose_retries(self.context.folder.root)
         inputs = train_inputs(self.params, "final") | retry_inputs(self.context.folder, self.recovered)
-        step = Step("final", folder, inputs, self.after)
-        try:
-            self._run_train(step, "final", None)
-        except StateMismatch:
-            log.info("final: the data or the input changed; the old model is now %s", set_aside(folder).name)
-            self._run_train(step, "final", None)
+        return Step("final", self.context.folder.final, inputs, self.after)
 
     def _train(self, iteration: int) -> Record:
         phase: Phase = "next" if iteration else "first"
@@ -116,8 +155,9 @@ class Loop:
     ) -> Record:
         step = self._step(iteration, "query", query_inputs(self.params, stage), (explored.fingerprint,))
         return run_query(
-            self.context, self.params, step=step, iteration=iteration, models=models, labels_left=self.labels_left(),
+            self.context, self.params, step=step, iteration=iteration, models=models,
             explored=self.context.folder.step(iteration, "explore"), labelled=self.systems,
+            labels_left=self.labels_to_learn(),
             calibration=calibration, accepted=self._is_accepted(iteration, "query"),
         )  # fmt: skip
 
@@ -132,7 +172,7 @@ class Loop:
         log.info("%d/label: %s", iteration, describe_audits(self.reports[-1]))
         return self.reports[-1]
 
-    def _label(self, iteration: int, queried: Record) -> None:
+    def _label(self, iteration: int, queried: Record) -> Record:
         engine = self.params.label_engine
         inputs = label_inputs(engine, self.params.type_map)
         step = self._step(iteration, "label", inputs, (queried.fingerprint,), label_detail(engine))
@@ -149,6 +189,12 @@ class Loop:
         if record.result["labelled"]:
             self.labelled += find_systems(step.folder / DATASET_DIR)
         self.after = (record.fingerprint,)
+        return record
+
+    def labels_to_learn(self) -> int | None:
+        """Return what an iteration may spend: with a target, what a closing audit needs is kept back."""
+        left = self.labels_left()
+        return left if left is None or not self.params.query.has_target else max(left - self._look_cost(), 0)
 
     @property
     def systems(self) -> list[Path]:
@@ -216,23 +262,30 @@ def run_loop(context: Context, params: RunParams) -> Verdict:
 
 
 def _run_stages(loop: Loop, params: RunParams) -> Verdict:
-    iteration = 0
+    iteration, query = 0, params.query
     open_stages: dict[int, str] = {}
     for number, stage in enumerate(params.explore.iterations):
+        is_last = number == len(params.explore.iterations) - 1
         for _ in range(stage.max_repeats):
             reason = loop.iterate(iteration, stage)
             iteration += 1
-            if reason is None and (params.query.stop_when_converged or not params.query.has_target):
+            if reason is None and query.has_target and query.stop_when_converged and is_last:
+                reason = loop.close()
+            if reason is None and (query.stop_when_converged or not query.has_target):
                 break
-            if loop.labels_left() == 0:
+            if loop.labels_to_learn() == 0:
                 return Verdict(
-                    "not_converged", f"max_labels ({params.query.max_labels}) are spent; stage {number}: {reason}"
+                    "not_converged",
+                    f"max_labels ({query.max_labels}) are spent; stage {number}: {reason or 'more could be learnt'}",
+                    loop.statement,
                 )
+        if reason is None and query.has_target and not query.stop_when_converged and is_last:
+            reason = loop.close()
         if reason is not None:
             open_stages[number] = reason
-    if not open_stages and params.query.has_target:
-        return Verdict("not_converged", "the running audits are clean; no closing audit was made")
+    if query.has_target and loop.statement is not None and reason is None:  # it speaks of all stages
+        return Verdict("converged", loop.statement["text"], loop.statement)
     if not open_stages:
-        return Verdict("converged", f"in every stage fewer than {params.query.converged_fraction:.0%} of frames unsure")
+        return Verdict("converged", f"in every stage fewer than {query.converged_fraction:.0%} of frames unsure")
     stages = "; ".join(f"stage {number}: {reason}" for number, reason in open_stages.items())
-    return Verdict("not_converged", f"{stages}. Raise max_repeats, or add a stage, and run again")
+    return Verdict("not_converged", f"{stages}. {loop.advice()}", loop.statement)

@@ -183,12 +183,14 @@ def _query(directory: Path) -> None:
     models = b"".join((directory / task["path"] / "models.txt").read_bytes() for task in job["tasks"])
     atoms = bulk("Si", cubic=True, a=5.43)
     n_selected = job["query"]["max_select"]
+    n_audits = job.get("n_audits", 0)
     if job["labels_left"] is not None:
-        n_selected = min(n_selected, job["labels_left"])
+        n_audits = min(n_audits, job["labels_left"])
+        n_selected = min(n_selected, job["labels_left"] - n_audits)
     if job.get("audits_only"):
         n_selected = 0
     rng = np.random.default_rng(_hash(directory, models))
-    frames = [_labelled(atoms, rng) for _ in range(n_selected + job.get("n_audits", 0))]
+    frames = [_labelled(atoms, rng) for _ in range(n_selected + n_audits)]
     for index, frame in enumerate(frames):
         frame.info = {"structure": "si", "task": "task.000000", "step": index, "temperature": 300.0}
         frame.info |= {"score": float(rng.uniform(0.1, 0.2))} | ({"audit": True} if index >= n_selected else {})
@@ -201,9 +203,9 @@ def _query(directory: Path) -> None:
     counts = {"frames": 10, "accurate": 5, "candidate": 5, "failed": 0, "selected": len(frames), "by_structure": []}
     if job.get("n_audits"):
         known = job["calibration"]
-        n_stretches = {"structure": "si", **counts, "independent": 5}
-        counts["by_structure"] = [{**n_stretches, "by_structure": None}]
-        counts |= {"audits": job["n_audits"], "above_target": 0, "outside": 0}
+        own = {name: counts[name] for name in ("frames", "accurate", "candidate", "failed", "selected")}
+        counts["by_structure"] = [{"structure": "si", **own, "audits": n_audits, "independent": 5}]
+        counts |= {"audits": n_audits, "above_target": 0, "outside": 0}
         counts["calibration"] = {"n_audits": known["n_audits"], "n_needed": 9, "factor": known["general"]}
     (directory / "summary.json").write_text(json.dumps(counts))
 

@@ -47,6 +47,7 @@ class FakeLoop:
     def __init__(self, unsure: list[int], max_labels: int | None) -> None:
         self.unsure = unsure
         self.left = max_labels
+        self.statement = None
         self.stages: list[int] = []
 
     def iterate(self, iteration: int, stage: Stage) -> str | None:
@@ -56,8 +57,11 @@ class FakeLoop:
             self.left = max(self.left - 10, 0)
         return why_open(MD, counts(100, self.unsure[iteration]), WINDOW)
 
-    def labels_left(self) -> int | None:
+    def labels_to_learn(self) -> int | None:
         return self.left
+
+    def advice(self) -> str:
+        return "Do something"
 
 
 def run_stages(repeats: list[int], unsure: list[int], max_labels: int | None = None) -> tuple[Any, list[int]]:
@@ -76,7 +80,7 @@ def run_stages(repeats: list[int], unsure: list[int], max_labels: int | None = N
     ("repeats", "unsure", "max_labels", "stages", "state", "words"),
     [
         ([1], [0], None, [100], "converged", "in every stage fewer than 2% of frames unsure"),
-        ([1], [50], None, [100], "not_converged", "stage 0: 50% of frames unsure. Raise max_repeats"),
+        ([1], [50], None, [100], "not_converged", "stage 0: 50% of frames unsure. Do something"),
         ([5], [50, 20, 1], None, [100] * 3, "converged", "in every stage"),
         ([2, 3], [50, 30, 20, 0], None, [100, 100, 101, 101], "not_converged", "stage 0: 30% of frames unsure."),
         ([3, 3], [50, 0, 60, 0], None, [100, 100, 101, 101], "converged", "in every stage"),
@@ -139,5 +143,6 @@ def test_an_added_stage_goes_on_and_makes_the_final_model_anew(tmp_path: Path, t
 
 
 def test_labels_left_counts_what_was_labelled() -> None:
-    loop: Any = SimpleNamespace(params=SimpleNamespace(query=SimpleNamespace(max_labels=5)), n_labelled=7)
+    query = SimpleNamespace(max_labels=5)
+    loop: Any = SimpleNamespace(params=SimpleNamespace(query=query), n_labelled=7, recovered=[])
     assert Loop.labels_left(loop) == 0

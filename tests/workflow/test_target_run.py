@@ -10,6 +10,7 @@ from fake_run import JOB, PARAM, Tasks, make_folder, patch, read_result, run, wr
 
 from al_driver.errors import StateMismatch
 from al_driver.files import read_json
+from al_driver.workflow import closing
 from al_driver.workflow.status import status
 
 STAGE = {"jobs": [JOB | {"temperatures": [300]}], "max_repeats": 4}
@@ -112,3 +113,101 @@ def test_a_moved_folder_keeps_its_calibration(tmp_path: Path) -> None:
     moved = shutil.move(folder, tmp_path / "moved")
     run(Path(moved))
     assert "run" not in json.dumps(read_json(Path(moved) / "work/iter.0003/train/calibration.json"))
+
+
+HAPPY: dict[str, Any] = {"target_force_error": 100.0, "audit": 5, "max_bad_fraction": 0.3}
+
+
+@pytest.mark.usefixtures("tasks")
+def test_a_run_that_meets_its_target_stops_by_itself_with_a_statement(tmp_path: Path) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY)
+    verdict = run(folder)
+    work = folder / "work"
+    assert verdict.state == "converged"
+    assert not (work / "iter.0003").exists()  # the third knew ten audits, and was clean
+    assert "in at least" in verdict.reason and "no atom's force error exceeds 100 eV/Å" in verdict.reason
+    statement = verdict.statement
+    assert statement is not None and statement["look"] == 1
+    (part,) = statement["structures"]
+    assert (part["frames"], part["bad"], part["survived"], part["trajectories"]) == (9, 0, 2, 2)
+    assert part["bad_at_most"] <= 0.3 and part["temperatures"] == [300.0] and part["atoms"] == [8]
+    shown = status(work)["verdict"]
+    assert shown == {"state": "converged", "reason": verdict.reason, "statement": statement}
+    assert read_json(work / "closing/look.001/statement.json") == statement
+
+
+def test_a_closing_audit_never_trains_and_is_done_once(tmp_path: Path, tasks: Tasks) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY)
+    run(folder)
+    n_tasks, before = len(tasks.run), read_result(folder / "work")
+    assert sum(name.startswith("closing/1/label") for name in tasks.run) == 9
+    assert tasks.run.index("final/model.000") < tasks.run.index("closing/1/explore/task.000000")
+    assert not [name for name in tasks.run[tasks.run.index("closing/1/query/scores") :] if "model" in name]
+    run(folder)
+    assert len(tasks.run) == n_tasks and read_result(folder / "work") == before
+
+
+def test_closing_frames_are_fresh(tmp_path: Path, tasks: Tasks) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY)
+    run(folder)
+    inputs = {path.read_text() for path in (folder / "work").glob("*/*/explore/task.*/in.lammps")}
+    inputs |= {path.read_text() for path in (folder / "work").glob("iter.*/explore/task.*/in.lammps")}
+    seeds = {word for text in inputs for line in text.splitlines() if "velocity" in line for word in line.split()[4:5]}
+    assert len(inputs) == len(seeds) == 5  # three iterations, two replicas
+    assert sum("closing" in name for name in tasks.run) == 2 + 1 + 9
+
+
+def test_an_interrupted_closing_audit_goes_on(tmp_path: Path, tasks: Tasks) -> None:
+    whole, broken = make_target_run(tmp_path / "whole", **HAPPY), make_target_run(tmp_path / "broken", **HAPPY)
+    verdict = run(whole)
+    steps = [name for name in tasks.run if name.startswith(("closing", "final"))]
+    for stop in steps[::3]:
+        tasks.stop_before = stop
+        with pytest.raises(KeyboardInterrupt):
+            run(broken)
+    tasks.stop_before = None
+    assert run(broken) == verdict
+    assert without_times(broken / "work") == without_times(whole / "work")
+
+
+def test_a_look_that_fails_is_followed_by_more_learning_and_a_larger_one(
+    tmp_path: Path, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY)
+    true_state = closing.state_structure
+    monkeypatch.setattr(
+        closing,
+        "state_structure",
+        lambda *args: true_state(*args) | ({"met": False, "bad": 3} if args[-1].look == 1 else {}),
+    )
+    verdict = run(folder)
+    assert verdict.state == "converged" and verdict.statement is not None
+    assert (verdict.statement["look"], verdict.statement["frames_needed"]) == (2, 14)
+    assert (folder / "work/iter.0003").exists() and (folder / "work/final.bak.1").exists()
+    n_tasks, models = len(tasks.run), sorted((folder / "work").glob("final*"))
+    run(folder)  # the first look is not made again, though its model lies aside
+    assert len(tasks.run) == n_tasks and sorted((folder / "work").glob("final*")) == models
+
+
+@pytest.mark.usefixtures("tasks")
+@pytest.mark.parametrize(("most", "learnt", "state"), [(24, 15, "converged"), (18, 9, "not_converged")])
+def test_max_labels_keeps_back_what_a_closing_audit_needs(tmp_path: Path, most: int, learnt: int, state: str) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY, max_labels=most)
+    verdict = run(folder)
+    labelled = [read_json(path)["result"]["labelled"] for path in (folder / "work").glob("iter.*/label/step.json")]
+    assert (sum(labelled), verdict.state) == (learnt, state)  # nine are kept back
+    assert verdict.state == "converged" or verdict.reason.startswith("max_labels (18) are spent; stage 0: no error")
+
+
+@pytest.mark.usefixtures("tasks")
+def test_all_repeats_run_where_the_run_is_not_to_stop(tmp_path: Path) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY, stop_when_converged=False)
+    assert run(folder).state == "converged"
+    assert (folder / "work/iter.0003").exists()
+
+
+@pytest.mark.usefixtures("tasks")
+def test_an_impossible_target_ends_with_a_reason(tmp_path: Path) -> None:
+    verdict = run(make_target_run(tmp_path / "run"))
+    assert "errors no longer fall" in verdict.reason or "out of reach" in verdict.reason
+    assert verdict.statement is None

@@ -1,0 +1,191 @@
+"""The closing audit: the final model explores with fresh seeds, and frames drawn at random are labelled.
+
+They are never trained on. A look lies in ``closing/look.NNN/`` of the work folder, with steps of its own. Like
+``final/`` it is derived: when the data or the input changed it is set aside and made anew, and labels that exist are
+found again. A look that is done is not made again when the run has gone on since, although its model lies aside then.
+"""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al_driver.errors import StateMismatch
+from al_driver.explorers.base import Stage
+from al_driver.explorers.sweep import make_trajectories, read_entries
+from al_driver.files import read_json
+from al_driver.layout import MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, STATEMENT_FILE
+from al_driver.query.calibration import Calibration
+from al_driver.query.statement import ClosingFrame, Demand, Survival, describe_statement, state_structure
+from al_driver.schema.run import RunParams
+from al_driver.workflow.aside import set_aside
+from al_driver.workflow.audit import pair_frames, write_derived
+from al_driver.workflow.check_target import explored_structures
+from al_driver.workflow.context import Context
+from al_driver.workflow.explore import explore_inputs, run_explore
+from al_driver.workflow.label import label_detail, label_inputs, run_label
+from al_driver.workflow.query import SCORES_DIR, query_inputs, run_query
+from al_driver.workflow.step import Record, Step
+
+log = logging.getLogger(__name__)
+MOST_REPLICAS = 20
+"""So often at most the trajectories of all stages run, to hold enough independent frames."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A closing audit and the model it is of."""
+
+    number: int
+    """1, 2 …"""
+    final: Step
+    """The training of the final model."""
+    make_models: Callable[[], list[Path]]
+    """Trains it unless it is there."""
+    labelled: Sequence[Path]
+    """Systems that it was trained on."""
+    calibration: Calibration
+    independent: dict[str, int]
+    """Independent frames that the trajectories of a structure held when it was last explored."""
+
+
+def make_demand(params: RunParams, look: int) -> Demand:
+    """Return what a look is to show."""
+    query = params.query
+    return Demand(query.max_bad_fraction, query.confidence, len(explored_structures(params)), look)
+
+
+def run_look(context: Context, params: RunParams, look: Look) -> dict[str, Any]:
+    """Explore, draw, label; return the statement that follows, and leave it in the look's folder."""
+    try:
+        return _run(context, params, look)
+    except StateMismatch as mismatch:
+        folder = context.folder.closing(look.number)
+        if "was made from another input" not in str(mismatch) or str(folder) not in str(mismatch):
+            raise
+        log.info(
+            "closing audit %d: the data or the input changed; the old one is now %s", look.number, set_aside(folder)
+        )
+        return _run(context, params, look)
+
+
+def _run(context: Context, params: RunParams, look: Look) -> dict[str, Any]:
+    folder, demand = context.folder.closing(look.number), make_demand(params, look.number)
+    stage = make_stage(params, look.independent, demand.n_frames)
+    explored, queried, labelled = (folder / name for name in ("explore", "query", "label"))
+    engine, name = params.label_engine, f"closing/{look.number}"
+    explore = Step(f"{name}/explore", explored, explore_inputs(params, stage), (look.final.fingerprint,))
+    inputs = query_inputs(params, stage) | {"closing": demand.n_frames}
+    query = Step(f"{name}/query", queried, inputs, (explore.fingerprint,))
+    label = Step(
+        f"{name}/label", labelled, label_inputs(engine, params.type_map), (query.fingerprint,), label_detail(engine)
+    )
+    models = [] if all(_is_done(step) for step in (explore, query, label)) else look.make_models()
+    run_explore(
+        context,
+        params,
+        step=explore,
+        iteration=look.number,
+        stage=stage,
+        models=models,
+        purpose=f"closing.{look.number}",
+    )
+    run_query(
+        context, params, step=query, iteration=look.number, explored=explored, labelled=look.labelled, models=models,
+        labels_left=None, calibration=look.calibration, closing=demand.n_frames,
+    )  # fmt: skip
+    run_label(context, engine, step=label, selected=queried / SELECTED_FILE, type_map=params.type_map)
+    statement = _state(params, folder, stage, demand)
+    write_derived(folder / STATEMENT_FILE, statement)
+    log.info("closing audit %d: %s", look.number, statement["text"])
+    return statement
+
+
+def _is_done(step: Step) -> bool:
+    record = Record.read(step.folder)
+    return (
+        record is not None
+        and record.fingerprint == step.fingerprint
+        and all((step.folder / name).exists() for name in record.outputs)
+    )
+
+
+def make_stage(params: RunParams, independent: dict[str, int], n_frames: int) -> Stage:
+    """Return the jobs of all stages, each once, repeated until they should hold enough independent frames."""
+    jobs = list(dict.fromkeys(job for stage in params.explore.iterations for job in stage.jobs))
+    worst = min((independent.get(name, 1) or 1 for name in explored_structures(params)), default=1)
+    replicas = min(max(math.ceil(n_frames / worst), 1), MOST_REPLICAS)
+    return Stage(jobs=tuple(jobs * replicas))
+
+
+def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand) -> dict[str, Any]:
+    """Return what a look shows, structure by structure."""
+    explored, queried, labelled = (folder / name for name in ("explore", "query", "label"))
+    targets = params.query.targets(params.type_map)
+    frames: dict[str, list[ClosingFrame]] = {}
+    for atoms, errors in pair_frames(queried, labelled, params.type_map):
+        wanted = np.array([targets[symbol] for symbol in atoms.get_chemical_symbols()])
+        frames.setdefault(str(atoms.info["structure"]), []).append(
+            ClosingFrame(str(atoms.info["task"]), errors, wanted)
+        )
+    summary = Record.read(queried)
+    drawn = {part["structure"]: part["audits"] for part in summary.result["by_structure"]} if summary else {}
+    survivals = _survivals(params, explored, stage)
+    parts = []
+    for name, survival in survivals.items():
+        own = frames.get(name, [])
+        parts.append(state_structure(name, own, drawn.get(name, 0) - len(own), survival, demand))
+    models = read_json(queried / SCORES_DIR / QUERY_JOB_FILE).get("models") or ["?"]
+    numbers = sorted(set(targets.values()))
+    statement: dict[str, Any] = {
+        "look": demand.look,
+        "model": models[0],
+        "targets": targets,
+        "target_text": "/".join(f"{number:g}" for number in numbers),
+        "max_bad_fraction": demand.max_bad_fraction,
+        "confidence": demand.own_confidence,
+        "frames_needed": demand.n_frames,
+        "met": all(part["met"] for part in parts),
+        "structures": parts,
+    }
+    return statement | {"text": describe_statement(statement)}
+
+
+def _survivals(params: RunParams, explored: Path, stage: Stage) -> dict[str, Survival]:
+    """Return how the trajectories of each structure ended; those that never began did not survive."""
+    wanted = make_trajectories(
+        params.explore, stage, read_entries(params.explore, params.type_map), seed=0, iteration=0
+    )
+    n_ended: Counter[str] = Counter()
+    for task in read_json(explored / MD_TASKS_FILE):
+        n_ended[task["structure"]] += params.explore.outcome(explored / task["path"])["state"] == "ended"
+    found = {}
+    for name in dict.fromkeys(trajectory.structure for trajectory in wanted):
+        own = [trajectory for trajectory in wanted if trajectory.structure == name]
+        temperatures = sorted({end for trajectory in own for end in trajectory.temperature})
+        pressures = sorted({trajectory.pressure for trajectory in own if trajectory.pressure is not None})
+        found[name] = Survival(len(own), n_ended[name], tuple(temperatures), tuple(pressures))
+    return found
+
+
+def why_not_met(statement: dict[str, Any]) -> str | None:
+    """Say what a closing audit has not shown; None where it has shown all."""
+    for part in statement["structures"]:
+        if part["met"]:
+            continue
+        if part["frames"] < statement["frames_needed"]:
+            return (
+                f"closing audit of {part['structure']}: {part['frames']} independent frames, and "
+                f"{statement['frames_needed']} are needed; explore longer (n_steps) or at more conditions"
+            )
+        lost = f", {part['without_label']} of them for want of a label" if part["without_label"] else ""
+        return (
+            f"closing audit of {part['structure']}: {part['bad']} of {part['frames']} frames miss the target{lost}, so "
+            f"that up to {part['bad_at_most']:.1%} may; {statement['max_bad_fraction']:.1%} are allowed"
+        )
+    return None

@@ -1,0 +1,44 @@
+"""Why a run has not converged: each reason from made-up measurements."""
+
+from typing import Any
+
+import pytest
+
+from al_driver.query.params import QueryParams
+from al_driver.workflow.reasons import Seen, find_reason
+
+WINDOW = QueryParams(lower=0.1, upper=0.3)
+TARGET = QueryParams(target_force_error=0.1)
+
+
+def seen(
+    error: float, *, halted: int = 0, failed: int = 0, selected: int = 10, rejected: int = 0, audited: bool = True
+) -> Seen:
+    audit: dict[str, Any] = {"target": 0.1, "frames": [{"error": error}] * 3}
+    return Seen(
+        {"force_rmse": error if not audited else 9.9}, {"trajectories": 10, "failed": 0, "halted": halted},
+        {"frames": 100, "failed": failed, "selected": selected}, {"labelled": selected, "rejected": rejected},
+        audit if audited else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("history", "query", "words"),
+    [
+        ([seen(0.5), seen(0.3), seen(0.2)], TARGET, "errors still fall (0.5 → 0.2 eV/Å): too few labels so far"),
+        ([seen(0.5, audited=False), seen(0.2, audited=False)], WINDOW, "errors still fall (0.5 → 0.2 eV/Å)"),
+        (
+            [seen(1.0), seen(0.88)],
+            TARGET,
+            "errors fall (1 → 0.88 eV/Å in 2 iterations), but at this pace 0.1 is",
+        ),
+        ([seen(0.5)], TARGET, "one iteration is too few"),
+        ([seen(0.2), seen(0.21), seen(0.19), seen(0.2)], TARGET, "errors no longer fall (0.2 → 0.2 eV/Å in 4"),
+        ([seen(0.5), seen(0.3, halted=6)], TARGET, "failures dominate (6 of 10 trajectories ended early"),
+        ([seen(0.5), seen(0.3, failed=51)], WINDOW, "failures dominate (0 of 10 trajectories ended early, 51 of 100"),
+        ([seen(0.5), seen(0.3, selected=0)], WINDOW, "nothing was labelled in the last iteration, so that the models"),
+        ([seen(0.5, rejected=11), seen(0.3, rejected=10)], TARGET, "21 of 41 calculations failed or were refused"),
+    ],
+)
+def test_each_reason(history: list[Seen], query: QueryParams, words: str) -> None:
+    assert find_reason(history, query).startswith(words)

@@ -253,6 +253,24 @@ def test_an_scf_that_did_not_converge_is_told_in_the_calculators_words(work: Pat
     assert caught.value.reason == "scf_unconverged"
 
 
+@pytest.mark.needs("module:tblite")
+def test_with_smearing_the_energy_is_the_one_the_forces_derive_from(tmp_path: Path) -> None:
+    """Aluminium with 0.2 eV: of the internal energy the finite difference would be half of this force."""
+    arguments = {"method": "GFN1-xTB", "accuracy": 0.01, "electronic_temperature": 2321.0}
+    engine, atoms, labels = make_engine(TBLITE, arguments=arguments), bulk("Al", cubic=True), {}
+    atoms.rattle(0.1, seed=2)
+    for step in (0.0, 0.005, -0.005):
+        moved, folder = atoms.copy(), tmp_path / f"{step}"
+        moved.positions[3, 2] += step
+        folder.mkdir()
+        engine.write_inputs(moved, folder)
+        run_engine(engine, folder)
+        labels[step] = engine.read_label(folder)
+    force = labels[0.0].forces[3, 2]
+    assert abs(force) > 1
+    assert force == pytest.approx((labels[-0.005].energy - labels[0.005].energy) / 0.01, abs=1e-3)
+
+
 @pytest.mark.parametrize("what", ["cell", "positions"])
 def test_a_relaxation_ends_within_its_limits(what: Any, work: Path) -> None:
     engine, relaxation, atoms = make_engine(EMT_ENGINE), Relaxation(what, 0.001, 200), make_alloy()

@@ -1,8 +1,11 @@
 """CP2K: the input that is written, what is refused before and after, and labels of the real program."""
 
 import gzip
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +294,15 @@ def test_dynamics_have_velocities_and_thermostat_of_the_seed(tmp_path: Path) -> 
     assert kinetic == pytest.approx(1.5 * 300 * 3.166811563e-6, rel=1e-4)
 
 
+def test_moments_of_a_structure_are_not_dropped_without_a_word(tmp_path: Path) -> None:
+    atoms = make_silicon()
+    atoms.set_initial_magnetic_moments([1.0, -1.0])
+    with pytest.raises(ConfigError, match="CP2K has them by element here, as MAGNETIZATION in &KIND"):
+        make_engine(tmp_path, insert("&DFT", "UKS")).write_inputs(atoms, tmp_path)
+    make_engine(tmp_path, insert("&DFT", "UKS .FALSE.")).write_inputs(atoms, tmp_path)
+    assert len(list(written(tmp_path).at("FORCE_EVAL", "SUBSYS", "COORD").lines)) == 2
+
+
 def test_a_molecule_needs_a_box_and_a_solver(tmp_path: Path) -> None:
     keys = {"basis": dict.fromkeys("HO", "SZV-GTH"), "potential": {"H": "GTH-PADE-q1", "O": "GTH-PADE-q6"}}
     water = molecule("H2O")
@@ -479,6 +491,26 @@ def test_dynamics_that_are_not_whole_are_refused(dynamics_of_three_steps: Path, 
     assert refused() == "no_output: cp2k.out ends before the program did"
 
 
+def test_a_log_is_read_whatever_else_is_installed(tmp_path: Path) -> None:
+    """dpdata reads no stress for these versions, and another one where cp2kdata is there: neither may be asked."""
+    shutil.copy(FILES / "cp2k_strain_0/in.inp", tmp_path / "cp2k.inp")
+    (tmp_path / "cp2k.out").write_bytes(gzip.decompress((FILES / "cp2k_strain_0/out.log.gz").read_bytes()))
+    label = make_engine(tmp_path).read_label(tmp_path)
+    assert np.abs(label.virial).max() > 1
+    for name in ("dpdata", "cp2kdata"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')\n")
+    program = (
+        "import sys, pathlib\n"
+        "from al_driver.engines.cp2k.result import read_single\n"
+        "label = read_single(pathlib.Path(sys.argv[1]))\n"
+        "print(repr((label.energy, label.forces.tolist(), label.virial.tolist())))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    argv = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    assert done.stdout.strip() == repr((label.energy, label.forces.tolist(), label.virial.tolist())), done.stderr
+
+
 def run_label(engine: Cp2k, atoms: Atoms, folder: Path) -> str:
     folder.mkdir()
     engine.write_inputs(atoms, folder)
@@ -567,6 +599,29 @@ def test_labels_conform(tmp_path: Path) -> None:
 def test_relaxations_conform(tmp_path: Path) -> None:
     engine = make_phosphide_engine(tmp_path, EPS_DEFAULT="1.0E-8", EPS_SCF="1.0E-7")
     check_relaxation(engine, make_phosphide(), tmp_path / "work", what="positions")
+
+
+@pytest.mark.long
+@pytest.mark.needs("cp2k")
+def test_a_triclinic_cell_is_relaxed_and_turned_back(tmp_path: Path) -> None:
+    """From near the minimum of these settings; none of the cell's vectors lies where CP2K wants it."""
+    engine = make_phosphide_engine(tmp_path, CUTOFF="120", REL_CUTOFF="30", EPS_DEFAULT="1.0E-8", EPS_SCF="1.0E-6")
+    cell = np.array([[0.0, 2.65, 2.68], [2.75, -0.37, 2.54], [2.77, 2.54, -0.33]])
+    atoms = Atoms("PAl", scaled_positions=[(0, 0, 0), (0.25, 0.25, 0.25)], cell=cell, pbc=True)
+    relaxation = Relaxation("cell", 0.05, 60)
+    work = tmp_path / "relax"
+    work.mkdir()
+    engine.write_relaxation(atoms, relaxation, work)
+    run_engine(engine, work)
+    label = engine.read_relaxation(work, relaxation)
+    assert np.linalg.norm(label.forces, axis=1).max() < 0.05 and np.abs(label.virial).max() / 2 < 0.05
+    moved = np.linalg.inv(cell) @ label.atoms.cell.array - np.eye(3)
+    assert 1e-3 < np.abs(moved).max() < 0.1
+    run_label(engine, label.atoms, tmp_path / "own")
+    own = engine.read_label(tmp_path / "own")
+    assert label.energy == pytest.approx(own.energy, abs=1e-3)
+    assert np.abs(label.forces - own.forces).max() < 2e-3
+    assert np.abs(label.virial - own.virial).max() < 5e-3
 
 
 @pytest.mark.long

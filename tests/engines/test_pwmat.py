@@ -151,6 +151,24 @@ def test_a_structure_comes_back_as_it_was_sent(tmp_path: Path) -> None:
     assert np.abs(found.positions - atoms.positions).max() < 1e-13
 
 
+def test_first_moments_of_atoms_are_written_where_there_is_spin(tmp_path: Path) -> None:
+    atoms = make_carbide()
+    atoms.set_initial_magnetic_moments([1.5, 0, -1.5, 0])
+    for text in (ETOT, ETOT + "SPIN = 1\n", ETOT + "SPIN = 2\n"):
+        folder = tmp_path / str(len(text)) / text[-2]
+        folder.mkdir(parents=True)
+        engine = make_engine(tmp_path / "user", text)
+        if "SPIN" not in text:
+            with pytest.raises(ConfigError, match="the input has no SPIN; set SPIN = 2, or 1 to ignore them"):
+                engine.write_inputs(atoms, folder)
+            continue
+        engine.write_inputs(atoms, folder)
+        _, _, table = (folder / "atom.config").read_text().partition(" MAGNETIC\n")
+        assert table.split() == (["14", "1.5", "6", "0", "14", "-1.5", "6", "0"] if "SPIN = 2" in text else [])
+        run_standin(engine, folder)
+        assert engine.read_label(folder).atoms.positions == pytest.approx(atoms.positions, abs=1e-12)
+
+
 def test_a_slab_has_no_virial_and_one_k_point_across(tmp_path: Path) -> None:
     atoms = make_carbide()
     atoms.pbc = (True, True, False)

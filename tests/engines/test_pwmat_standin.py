@@ -64,6 +64,25 @@ def test_dpdata_reads_what_it_writes(tmp_path: Path) -> None:
     assert moved.data["energies"][:3] == pytest.approx([frame.energy for _, frame in frames], abs=1e-8)
 
 
+@pytest.mark.needs("module:pymatgen.io.pwmat")
+def test_pymatgen_reads_what_it_writes(tmp_path: Path) -> None:
+    """A second reader of another hand, of one frame: of several it gives the last each time. ASE has none for PWmat."""
+    from pymatgen.io.pwmat.outputs import Movement
+
+    engine = make_engine(tmp_path / "files")
+    engine.write_inputs(make_carbide(), tmp_path)
+    run_standin(engine, tmp_path)
+    label, read = engine.read_label(tmp_path), Movement(tmp_path / "OUT.MLMD")
+    (config,), order = read.atom_configs, [0, 2, 1, 3]  # PWmat puts elements together
+    assert [site.specie.symbol for site in config.structure] == ["Si", "Si", "C", "C"]
+    assert np.abs(config.structure.lattice.matrix - label.atoms.cell.array).max() < 1e-8
+    away, _ = find_mic(config.structure.cart_coords - label.atoms.positions[order], label.atoms.cell)
+    assert np.abs(away).max() < 1e-6
+    assert read.e_tots == pytest.approx([label.energy], abs=1e-6)
+    assert np.abs(read.atom_forces[0] - label.forces[order]).max() < 1e-9
+    assert np.abs(read.virials[0] + label.virial).max() < 1e-4  # of the other sign, as dpdata
+
+
 def test_dftb_has_energies_of_its_own(tmp_path: Path) -> None:
     energies = []
     for name, engine in (("waves", make_engine(tmp_path / "a")), ("tight", make_dftb(tmp_path / "b"))):

@@ -12,14 +12,19 @@ import pytest
 from ase import Atoms
 from small_run import RESOURCE, call_al, merge
 
-from al_driver.data.frames import frame_key, labelled_frame, read_frames, site_arrays, sort_by_type, write_frames
+from al_driver.data.frames import frame_key, labelled_frame, read_frames, site_arrays, write_frames
 from al_driver.engines.vasp.incar import read_incar
 from al_driver.explorers.lammps import LammpsExplorer
 from al_driver.explorers.sweep import make_trajectories, read_entries
 from al_driver.jobs.processes import find_program
+from al_driver.layout import QUERY_JOB_FILE
+from al_driver.query.job import QueryJob
+from al_driver.tasks.query import run_query
 from al_driver.workflow.check_init import check_named
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
+sys.path.append(str(Path(__file__).parents[1] / "query"))
+from deviation_files import HEADER, row
 from vasp_case import COMMAND, INCAR, make_engine, make_keys, run_standin
 
 TYPE_MAP = ["O", "Fe"]
@@ -62,6 +67,20 @@ def sublattice(atoms: Atoms, unit: Atoms) -> np.ndarray:
     return unit.get_tags()[np.linalg.norm(away @ unit_cell, axis=2).argmin(axis=1)]
 
 
+def select_frames(folder: Path, structure: str) -> list[Atoms]:
+    """Let the query itself choose among the frames of the one task."""
+    folder.mkdir()
+    task = {"path": "../explore/task.000000", "structure": structure, "temperature": [400.0, 400.0], "n_steps": 20}
+    job = {
+        "query": {"lower": 0.1, "upper": 0.3}, "explorer": "lammps", "stop_after": 3, "type_map": TYPE_MAP, "seed": 7,
+        "iteration": 0, "structures": [structure], "tasks": [task],
+    }  # fmt: skip
+    checked = QueryJob.model_validate(job)
+    (folder / QUERY_JOB_FILE).write_text(json.dumps(checked.model_dump(mode="json")))
+    run_query(folder)
+    return read_frames(folder / "selected.extxyz")
+
+
 @pytest.mark.needs("lmp")
 def test_moments_and_u_follow_their_atoms_to_the_input_of_vasp(tmp_path: Path) -> None:
     unit = make_oxide()
@@ -73,14 +92,16 @@ def test_moments_and_u_follow_their_atoms_to_the_input_of_vasp(tmp_path: Path) -
     entries = read_entries(explorer, TYPE_MAP)
     (trajectory,) = make_trajectories(explorer, explorer.iterations[0], entries, seed=1, iteration=0)
     assert (trajectory.atoms.get_tags() == sublattice(trajectory.atoms, unit)).all()
-    task = tmp_path / "task"
-    task.mkdir()
+    task = tmp_path / "explore/task.000000"
+    task.mkdir(parents=True)
     explorer.write_inputs(trajectory, TYPE_MAP, ["model"], task)
     (task / "md.in").write_text(MD)
-    subprocess.run([str(find_program("lmp")), "-in", "md.in"], cwd=task, check=True, capture_output=True)
-    frames = [sort_by_type(atoms, TYPE_MAP) for _, atoms in explorer.read_frames(task, {10, 20}, TYPE_MAP)]
-    write_frames(tmp_path / "selected.extxyz", frames)
-    for atoms in read_frames(tmp_path / "selected.extxyz"):
+    with (task / "output").open("w") as output:
+        subprocess.run([str(find_program("lmp")), "-in", "md.in"], cwd=task, check=True, stdout=output)
+    (task / "model_devi.out").write_text(HEADER + row(0, 4e-16) + row(10, 0.2) + row(20, 0.2))
+    selected = select_frames(tmp_path / "query", trajectory.structure)
+    assert len(selected) == 2
+    for atoms in selected:
         tags = sublattice(atoms, unit)
         assert sorted(tags) == [0] * 8 + [1] * 4 + [2] * 4
         assert (atoms.get_tags() == tags).all()
@@ -133,7 +154,8 @@ def test_al_init_bulk_keeps_moments_with_their_atoms(engine: str, tmp_path: Path
         "aimd": {"temperature": 200, "n_steps": 2, "every": 2},
     }
     keys = make_keys(tmp_path, ["Fe", "O"], INCAR + "ISPIN = 2\nLMAXMIX = 4\n", ldau=LDAU)
-    keys = keys if engine == "vasp" else LJ
+    (tmp_path / "INCAR.own").write_text((tmp_path / "INCAR.user").read_text().replace("SIGMA = 0.05", "SIGMA = 0.1"))
+    keys = keys | {"incar_of": {"start": str(tmp_path / "INCAR.own")}} if engine == "vasp" else LJ
     init = {"seed": 7, "type_map": TYPE_MAP, "label": keys, "structures": [entry], "valid_fraction": 0}
     roles = {role: {"command": COMMAND} for role in ("label", "relax", "aimd") if engine == "vasp"}
     (tmp_path / "init.json").write_text(json.dumps(init))
@@ -156,3 +178,11 @@ def test_al_init_bulk_keeps_moments_with_their_atoms(engine: str, tmp_path: Path
             assert row["magmoms"] == pytest.approx([0.95 * MOMENTS[tag] for tag in sublattice(atoms, unit)])
         inside = [name for path in (tmp_path / "init").glob("*/tasks.zip") for name in zipfile.ZipFile(path).namelist()]
         assert len(inside) > 8 and not any("potcar" in name.lower() for name in inside)
+        incars = [
+            archive.read(name).decode()
+            for path in (tmp_path / "init").glob("*/tasks.zip")
+            for archive in [zipfile.ZipFile(path)]
+            for name in archive.namelist()
+            if name.endswith("/INCAR")
+        ]
+        assert len(incars) == 3 and all("SIGMA = 0.1\n" in text for text in incars)  # of the structure's own

@@ -26,6 +26,7 @@ FILES: Mapping[Kind, tuple[str, str]] = {
 """The keyword of &DFT that names the files, and the name that CP2K takes where there is none."""
 _DENSITY_BASED = frozenset({"", "GPW", "GAPW", "GAPW_XC", "LRIGPW", "RIGPW", "OFGPW"})
 _WHOLE_GRIDS = frozenset({"MONKHORST-PACK", "MACDONALD", "GAMMA", "NONE"})
+_SPIN = frozenset({"UKS", "LSD", "UNRESTRICTED_KOHN_SHAM", "SPIN_POLARIZED"})
 _LOOSE_SCF = 1e-5
 _SECONDS = 60.0
 _DATA_FOLDER = re.compile(r'__DATA_DIR="([^"]+)"')
@@ -89,6 +90,12 @@ def is_density_based(dft: Section) -> bool:
     """Say whether a method has basis sets and potentials, which semi-empirical ones have not."""
     quickstep = dft.find("QS")
     return quickstep is None or quickstep.value("METHOD").upper() in _DENSITY_BASED
+
+
+def is_polarised(dft: Section) -> bool:
+    """Say whether a calculation has spin."""
+    asked = (split_line(line) for line in dft.lines)
+    return any(name in _SPIN and value.upper().strip(".") not in {"F", "FALSE", "NO", "OFF"} for name, value in asked)
 
 
 def name_of(user: Section, symbol: str, kind: Kind) -> str:
@@ -174,10 +181,7 @@ def _check_dft(dft: Section) -> Iterator[Finding]:
     for keyword in ("CHARGE", "MULTIPLICITY"):
         if dft.values(keyword):
             yield f"{keyword} {dft.value(keyword)} is kept as it is for structures of every size", "warning"
-    is_polarised = any(
-        split_line(line)[0] in {"UKS", "LSD", "UNRESTRICTED_KOHN_SHAM", "SPIN_POLARIZED"} for line in dft.lines
-    )
-    if dft.value("MULTIPLICITY", "0") not in {"0", "1"} and not is_polarised:
+    if dft.value("MULTIPLICITY", "0") not in {"0", "1"} and not is_polarised(dft):
         yield f"MULTIPLICITY {dft.value('MULTIPLICITY')} needs UKS", "error"
     for keyword in ("WFN_RESTART_FILE_NAME", "RESTART_FILE_NAME"):
         if dft.values(keyword):

@@ -35,6 +35,7 @@ from al_driver.engines.cp2k.check import (
     check_sections,
     find_data_folder,
     is_density_based,
+    is_polarised,
     name_of,
 )
 from al_driver.engines.cp2k.motion import WORDS, set_dynamics, set_relaxation, turn_upright
@@ -247,6 +248,9 @@ class Cp2k(Engine):
         if atoms.cell.rank < 3:
             raise ConfigError("a structure for CP2K has no cell; put a molecule into a box, with vacuum around it.")
         root = read_base(self.input)
+        if atoms.get_initial_magnetic_moments().any() and is_polarised(root.at("FORCE_EVAL", "DFT")):
+            words = "a structure gives its atoms moments; CP2K has them by element here, as MAGNETIZATION in &KIND"
+            raise ConfigError(Problem(f"{words}. Take them out of the structure file", key="input"))
         symbols = list(dict.fromkeys(atoms.get_chemical_symbols()))
         missing = list(check_elements(root, symbols, self._given, self.input.parent))
         if missing:

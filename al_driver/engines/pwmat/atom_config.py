@@ -13,19 +13,21 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_driver.data.frames import Array
-from al_driver.errors import EngineError
+from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.units import BOHR_TO_ANGSTROM
 
 ATOM_CONFIG = "atom.config"
 
 
-def write_atom_config(path: Path, atoms: Atoms, velocities: Array | None = None) -> None:
+def write_atom_config(path: Path, atoms: Atoms, velocities: Array | None = None, *, has_moments: bool = False) -> None:
     """Write a frame in full precision.
 
     Parameters
     ----------
     velocities
         Shape (n_atoms, 3), Å/ps.
+    has_moments
+        Whether the first magnetic moments that atoms carry are written too, μ_B.
     """
     periodic = " ".join("FT"[int(direction)] for direction in atoms.pbc)
     lines = [f"{len(atoms)} atoms, periodic: {periodic}", " Lattice vector (Angstrom)"]
@@ -37,7 +39,28 @@ def write_atom_config(path: Path, atoms: Atoms, velocities: Array | None = None)
         lines.append(" Velocity (bohr/fs)")
         rows = velocities / BOHR_TO_ANGSTROM / 1000
         lines += [f"{number:4d} {_row(row)}" for number, row in zip(atoms.numbers, rows, strict=True)]
+    if has_moments:
+        lines.append(" MAGNETIC")
+        moments = atoms.get_initial_magnetic_moments()
+        lines += [f"{number:4d} {moment:.10g}" for number, moment in zip(atoms.numbers, moments, strict=True)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def starts_with_spin(spin: str, atoms: Atoms) -> bool:
+    """Say whether atoms' own first moments are of use; ``spin`` is SPIN of the user's input.
+
+    Raises
+    ------
+    ConfigError
+        If atoms have moments, and nobody says whether the calculation is spin-polarised.
+    """
+    moments = atoms.get_initial_magnetic_moments()
+    if moments.ndim > 1 or not moments.any():
+        return False
+    if not spin:
+        message = "a structure gives its atoms moments, but the input has no SPIN; set SPIN = 2, or 1 to ignore them"
+        raise ConfigError(Problem(message, "input"))
+    return spin != "1"
 
 
 def read_sent(directory: Path) -> Atoms:

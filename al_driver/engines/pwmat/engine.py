@@ -20,7 +20,7 @@ from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.motion import draw_velocities
-from al_driver.engines.pwmat.atom_config import ATOM_CONFIG, write_atom_config
+from al_driver.engines.pwmat.atom_config import ATOM_CONFIG, starts_with_spin, write_atom_config
 from al_driver.engines.pwmat.check import (
     KNOWN,
     check_input,
@@ -175,7 +175,7 @@ class Pwmat(Engine):
         removed = sorted(key for key in user.keys if key in _OF_MOTION and calculation == "label")
         lines = [
             *WORDS[calculation],
-            f"IN.ATOM, from each structure; {potentials}{grid}",
+            f"IN.ATOM, from each structure, with the first moments of its atoms; {potentials}{grid}",
             f"OUT.FORCE and OUT.STRESS = T; {', '.join(SCRATCH_OUTPUTS)} = F",
             *([f"{', '.join(removed)} removed: nothing moves in an SCF"] if removed else []),
         ]
@@ -259,7 +259,9 @@ class Pwmat(Engine):
         keys |= {"OUT.MLMD": "T" if calculation == "label" else "F", "OUT.FORCE": "T", "OUT.STRESS": "T"}
         keys |= dict.fromkeys(SCRATCH_OUTPUTS, "F")
         kept = {key: value for key, value in user.keys.items() if key not in _OF_MOTION and not _is_place(key)}
-        write_atom_config(directory / ATOM_CONFIG, atoms, velocities)
+        write_atom_config(
+            directory / ATOM_CONFIG, atoms, velocities, has_moments=starts_with_spin(user.value("SPIN"), atoms)
+        )
         (directory / ETOT).write_text(format_etot_input(user.nodes, kept | keys), encoding="utf-8")
 
     def _grid(self, atoms: Atoms, calculation: Calculation, user: EtotInput) -> str:

@@ -183,7 +183,7 @@ class Vasp(Engine):
     def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
         changed: dict[str, Path] = {}
         for name in self.incar_of:
-            (directory / name).mkdir()
+            (directory / name).mkdir(exist_ok=True)
             changed[name] = write_changed(self._incar("label", name), tags, directory / name)
         incar = write_changed(self._incar("label"), tags, directory)
         return self.model_copy(update={"incar": incar, "incar_of": changed})

@@ -92,12 +92,9 @@ def status_table(state: dict[str, Any]) -> Table:
     for heading in ("iteration", "energy RMSE\nmeV/atom", "force RMSE\neV/Å", "frames", "accurate", "candidate",
                     "failed", "selected", "labelled", "rejected"):  # fmt: skip
         table.add_column(heading, justify="right")
-    has_audits = any(row.get("audit") for row in state["iterations"])
-    for heading in ("largest error\neV/Å", "above\ntarget", "bound\nheld", "outside") if has_audits else ():
-        table.add_column(heading, justify="right")
     for row in [*state["iterations"], {"iteration": "final", "train": state["final"]}]:
         if any(row.get(step) for step in ("train", "query", "label")):
-            table.add_row(*_cells(row), *(_audit_cells(row.get("audit")) if has_audits else ()))
+            table.add_row(*_cells(row))
     return table
 
 
@@ -124,12 +121,18 @@ def _rejected(label: dict[str, Any]) -> str:
     return f"{label.get('rejected', '')}{recovered}"
 
 
-def _audit_cells(audit: dict[str, Any] | None) -> list[str]:
-    if not audit or not audit["audits"]:
-        return [""] * 4
-    held = f"{audit['covered']}/{audit['bounded']}" if audit["bounded"] else "no bound"
-    missed = f"{audit['missed_target']}/{audit['audits']}"
-    return [f"{audit['largest_error']:.3g}", missed, held, str(audit["outside"])]
+def _audit_lines(iterations: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what the audits of each iteration measured, and the word on the newest."""
+    audits = [(row["iteration"], row["audit"]) for row in iterations if row.get("audit") and row["audit"]["audits"]]
+    for iteration, audit in audits:
+        held = f"bound held for {audit['covered']} of {audit['bounded']}" if audit["bounded"] else "no bound yet"
+        outside = f", {audit['outside']} outside" if audit["outside"] else ""
+        yield (
+            f"audit {iteration}: {audit['audits']} frames, largest force error {audit['largest_error']:.3g} eV/Å, "
+            f"{audit['missed_target']} above the target of {audit['target']:g}; {held}{outside}"
+        )
+    if audits and audits[-1][1]["word"]:
+        yield f"{audits[-1][1]['word']}."
 
 
 def _caption(state: dict[str, Any]) -> str:
@@ -139,9 +142,7 @@ def _caption(state: dict[str, Any]) -> str:
         where += state["error"]
     elif state["kind"] == "run":
         where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
-    words = [row["audit"]["word"] for row in state["iterations"] if row.get("audit")]
-    if words and words[-1]:
-        where += f"\n{words[-1]}."
+    where = "\n".join((where, *_audit_lines(state["iterations"])))
     files = state["files"]
     counted = f"{'' if files['is_exact'] else 'at least '}{files['total']:,} files"
     return "\n".join((where, counted, *(f"warning: {warning}" for warning in state["warnings"]))).strip()

@@ -10,6 +10,7 @@ from fake_run import JOB, PARAM, Tasks, make_folder, patch, read_result, run, wr
 
 from al_driver.errors import StateMismatch
 from al_driver.files import read_json
+from al_driver.live import status_table
 from al_driver.workflow import closing
 from al_driver.workflow.status import status
 
@@ -55,6 +56,8 @@ def test_audits_are_labelled_with_the_others_and_bound_the_next_iterations(tmp_p
     assert known[3][:2] == (12, True)  # nine are needed
     shown = status(work)["iterations"]
     assert [found["audit"]["audits"] for found in shown] == [4] * 4
+    told = str(status_table(status(work)).caption)
+    assert "audit 0: 4 frames, largest force error" in told and "4 above the target of 0.01; no bound yet" in told
 
 
 def test_an_interruption_changes_no_byte(tmp_path: Path, tasks: Tasks) -> None:

@@ -11,6 +11,7 @@ from ase.build import bulk
 
 from al_driver.data.dataset import find_systems, read_system
 from al_driver.data.frames import read_frames
+from al_driver.errors import StateMismatch
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.workflow import verbs
@@ -142,7 +143,7 @@ def test_another_temperature_stops_and_redo_repeats_only_the_dynamics(tmp_path: 
     before = (work / "relax/structures.extxyz").stat().st_mtime_ns
     entry["aimd"] = STAGES["aimd"] | {"temperature": 900}
     write_inputs(tmp_path, (), structures=[entry])
-    with pytest.raises(verbs.StateMismatch, match=r"aimd\[0\]\.temperature: 600.* → 900.*\n.*`--redo aimd`"):
+    with pytest.raises(StateMismatch, match=r"aimd\[0\]\.temperature: 600.* → 900.*\n.*`--redo aimd`"):
         init(tmp_path)
     verbs.init_bulk(tmp_path / "param.json", tmp_path / "resource.json", redo="aimd")
     assert (work / "relax/structures.extxyz").stat().st_mtime_ns == before

@@ -282,6 +282,7 @@ def test_a_packed_init_bulk_goes_on_and_finds_its_calculations_again(staged: Pat
     assert sum(str(row.get("reused", "")).startswith("label.bak.1/task.") for row in rows) == 3
 
 
+@pytest.mark.long
 @pytest.mark.needs("dp", "lmp")
 def test_a_packed_run_is_read_by_everything_that_reads_a_run(packed_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from kpu_chain import Layer, run, slope, vary
 
-N_NODES = (24, 32, 48, 64, 96, 128, 192, 256)
-TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
+N_NODES = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 """Of the derivatives of the nets, by their number and by their weights, relative to the largest value."""
 
 

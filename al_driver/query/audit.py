@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from al_driver.query.selection import ENTRY, Entries
+from al_driver.query.lines import ENTRY, Entries
 from al_driver.query.window import Scored
 
 Floats = NDArray[np.float64]

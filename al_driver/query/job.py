@@ -81,6 +81,8 @@ class QueryJob(Params):
     """deepmd/npy folders whose frames are labelled already."""
     models: tuple[str, ...] = ()
     """Hashes of the models whose deviations are the scores, to be told of each frame."""
+    features: str | None = None
+    """What the candidates of the shortlist are compared by, where the choice compares them."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -107,6 +109,11 @@ class QueryJob(Params):
         if lower is None or upper is None:
             raise StateMismatch("the query has a target, and no calibration; `al run` writes it: redo the query.")
         return Window(self.query.metric, lower, upper, self.guard.max_force, self.stop_after)
+
+    def shortlist_length(self, structure: str) -> int:
+        """Return the most candidates of a structure that are compared."""
+        cap = self.cap(structure)
+        return self.query.shortlist * (cap if self.budget is None else min(cap, max(self.budget, 1)))
 
     @property
     def budget(self) -> int | None:

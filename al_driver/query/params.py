@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from al_driver.schema.base import Bool, Fraction, Params, PositiveFloat, PositiveInt
+from al_driver.schema.base import Bool, Fraction, NonNegativeFloat, Params, PositiveFloat, PositiveInt
 from al_driver.units import Unit
 
 Metric = Literal["max_force", "mean_force", "max_virial", "relative_force"]
@@ -15,6 +15,8 @@ ForceError = Annotated[PositiveFloat, Unit("eV/Å")]
 STOP_RULES = {"max_labels", "converged_fraction", "max_bad_fraction", "confidence", "stop_when_converged"}
 """Keys that decide when a run ends, and not what an iteration selects."""
 ONLY_WITH_TARGET = ("coverage", "max_bad_fraction", "confidence", "audit", "stop_when_converged")
+COMPARISON_KEYS = ("score_power", "worst_atoms", "shortlist")
+"""Keys that only a choice which compares candidates reads."""
 
 
 class QueryParams(Params):
@@ -52,8 +54,16 @@ class QueryParams(Params):
     """Most frames the whole run labels; it ends when they are spent."""
     converged_fraction: Annotated[Fraction, Field(gt=0)] = 0.02
     """A stage has converged when candidates and failed frames together fall below this share."""
-    choose: Literal["random", "largest"] = "random"
-    """Which candidates are labelled when there are more than the limits allow."""
+    choose: Literal["random", "largest", "diverse"] = "random"
+    """Which candidates are labelled when there are more than the limits allow. diverse: those whose worst atoms have
+    the largest scores and the environments farthest from what is trained on and from each other."""
+    score_power: NonNegativeFloat = 1.0
+    """diverse: γ in score^γ · distance; 0 lets the distance alone decide."""
+    worst_atoms: PositiveInt = 3
+    """diverse: how many atoms, those the models are least sure of, stand for a frame."""
+    shortlist: PositiveInt = 20
+    """diverse: how many candidates are compared for each frame that may be chosen: the best of as many stretches of the
+    trajectories."""
 
     @model_validator(mode="after")
     def _check_window(self) -> "QueryParams":
@@ -74,11 +84,20 @@ class QueryParams(Params):
             raise ValueError("`target_force_error` is empty; give a number, or one per element")
         if (self.metric == "relative_force") != (self.relative_epsilon is not None):
             raise ValueError('`relative_epsilon` (eV/Å) belongs to the metric "relative_force", and only to it')
+        for name in () if self.compares else COMPARISON_KEYS:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f'`{name}` belongs to the choice "diverse"; found "choose": "{self.choose}"')
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Candidates are compared with each other, which needs more than their scores."""
+        return self.choose == "diverse"
 
     def selection_identity(self) -> dict[str, Any]:
         """Return, as JSON, what decides the selection of one iteration; stop rules are not in it."""
         left_out = STOP_RULES if self.has_target else STOP_RULES | {"target_force_error", *ONLY_WITH_TARGET}
+        left_out |= set() if self.compares else set(COMPARISON_KEYS)
         return self.model_dump(mode="json", exclude=left_out)
 
     @property

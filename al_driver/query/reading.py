@@ -11,6 +11,7 @@ from al_driver.query.audit import Course
 from al_driver.query.job import QueryJob
 from al_driver.query.report import FramesFile
 from al_driver.query.selection import Census
+from al_driver.query.shortlist import Stretches
 from al_driver.query.window import read_scored
 from al_driver.schema.plugins import find_plugins, plugin_name
 from al_driver.seeds import make_rng
@@ -67,10 +68,15 @@ def take_census(
     AlError
         If a file of the molecular dynamics is missing or damaged.
     """
-    census = {name: Census(job.cap(name), job.n_audits) for name in job.structures}
+    census = {name: _make_census(job, name) for name in job.structures}
     for index, task in enumerate(job.tasks):
         _read_task(directory, job, explorer, index, census[task.structure], frames_file)
     return census
+
+
+def _make_census(job: QueryJob, structure: str) -> Census:
+    candidates = Stretches(job.shortlist_length(structure)) if job.query.compares else None
+    return Census(job.cap(structure), job.n_audits, candidates)
 
 
 def _read_task(

@@ -1,8 +1,8 @@
 """Which candidates are labelled: caps, budgets, and the order in which candidates stand in line.
 
 Every candidate gets a rank that depends only on the seed, its trajectory and its step, or on its score; the first in
-line are taken. So the choice depends neither on the order of tasks nor on the blocks they are read in, and only the
-head of each line is kept: memory does not grow with the number of frames.
+line are taken, or those that an `Order` picks from the line. So the choice depends neither on the order of tasks nor on
+the blocks they are read in, and only the head of each line is kept: memory does not grow with the number of frames.
 """
 
 from collections import Counter
@@ -19,39 +19,12 @@ from numpy.typing import NDArray
 from al_driver.data.dataset import stored_key
 from al_driver.data.frames import sort_by_type
 from al_driver.query.budget import share_out
+from al_driver.query.lines import ENTRY, LINE_LENGTH, Entries, Line, Orders, Queue
 from al_driver.query.window import CANDIDATE, FAILED, Scored
 
-Entries = NDArray[np.void]
-"""Frames in line: rank (small is first), task (index), step, score, mark (where frames.csv says if it is selected)."""
-ENTRY = np.dtype([("rank", "f8"), ("task", "i8"), ("step", "i8"), ("score", "f8"), ("mark", "i8")])
-LINE_LENGTH = 10_000
-"""So many frames are kept in a line, or twice the cap if that is more: enough to pass over some."""
 LARGEST_BATCH = 256
 SAME_WITHIN = 0.01
 """Two frames are duplicates when no atom, and no periodic cell vector, differs by as much, Å."""
-
-
-class Line:
-    """The first of the frames added, by rank, then task, then step; no more than ``length`` are kept."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._parts = [np.empty(0, dtype=ENTRY)]
-        self._n_waiting = 0
-
-    def add(self, entries: Entries) -> None:
-        """Put frames into the line."""
-        self._parts.append(entries)
-        self._n_waiting += len(entries)
-        if self._n_waiting > self._length:
-            self.ranked()
-
-    def ranked(self) -> Entries:
-        """Return the line in its order."""
-        entries = np.concatenate(self._parts)
-        order = np.lexsort((entries["step"], entries["task"], entries["rank"]))[: self._length]
-        self._parts, self._n_waiting = [entries[order]], 0
-        return self._parts[0]
 
 
 class Census:
@@ -77,13 +50,13 @@ class Census:
         Frames whose error bound exceeds the target, and frames above every calibration score.
     """
 
-    def __init__(self, cap: int, n_audits: int = 0) -> None:
+    def __init__(self, cap: int, n_audits: int = 0, candidates: Queue | None = None) -> None:
         self.cap = cap
         self.n_audits = n_audits
         self.audits = Line(max(LINE_LENGTH, 2 * n_audits))
         self.n_stretches = self.n_above = self.n_outside = 0
         self.counts = np.zeros(3, dtype=np.int64)
-        self.candidates = Line(max(LINE_LENGTH, 2 * cap))
+        self.candidates = candidates or Line(max(LINE_LENGTH, 2 * cap))
         self.soundest = Line(max(LINE_LENGTH, 2 * cap))
 
     @property
@@ -183,13 +156,31 @@ class Chooser:
             for entry, atoms in self._read(batch):
                 if len(taken) == n_frames:
                     break
-                reason = self._why_not(atoms)
-                if reason or atoms is None:
-                    self.skipped[reason] += 1
-                    continue
-                task, step, mark = (int(entry[name]) for name in ("task", "step", "mark"))
-                taken.append(Selected(structure, task, step, float(entry["score"]), mark, atoms))
+                taken += self._take(structure, entry, atoms)
         return sorted(taken, key=lambda frame: (frame.task, frame.step))
+
+    def choose_by(self, orders: Orders, structure: str, line: Entries, n_frames: int) -> list[Selected]:
+        """Take ``n_frames`` of a line, one after another as an order picks them; all of its frames are read."""
+        taken: list[Selected] = []
+        n_all = len(line)
+        line, order = orders.start(line)
+        if len(line) < n_all:  # only a frame whose numbers are not finite has no place in an order
+            self.skipped["not_finite"] += n_all - len(line)
+        frames = [atoms for _, atoms in self._read(line)]
+        while len(taken) < n_frames and (index := order.best()) is not None:
+            found = self._take(structure, line[index], frames[index])
+            (order.take if found else order.drop)(index)
+            taken += found
+        return sorted(taken, key=lambda frame: (frame.task, frame.step))
+
+    def _take(self, structure: str, entry: Any, atoms: Atoms | None) -> list[Selected]:
+        """Return the frame that an entry stands for, if it may be labelled; else count why not."""
+        reason = self._why_not(atoms)
+        if reason or atoms is None:
+            self.skipped[reason] += 1
+            return []
+        task, step, mark = (int(entry[name]) for name in ("task", "step", "mark"))
+        return [Selected(structure, task, step, float(entry["score"]), mark, atoms)]
 
     def _read(self, batch: Entries) -> Iterator[tuple[Any, Atoms | None]]:
         """Yield each frame in its order; each file is read once."""
@@ -232,12 +223,14 @@ def are_duplicates(first: Atoms, second: Atoms) -> bool:
     return bool((np.linalg.norm(steps, axis=1) < SAME_WITHIN).all())
 
 
-def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Chooser) -> Choice:
+def choose_frames(
+    census: dict[str, Census], *, budget: int | None, chooser: Chooser, orders: Orders | None = None
+) -> Choice:
     """Choose the frames of an iteration.
 
     A structure's share of the budget is in proportion to its fraction of candidate and failed frames, whatever the
-    number of its frames. If every frame of the iteration failed, those of lowest finite score are chosen. Audit frames
-    come first, whatever their class: without them nothing is known.
+    number of its frames. If every frame of the iteration failed, those of lowest finite score are chosen, in line.
+    Audit frames come first, whatever their class: without them nothing is known.
 
     Parameters
     ----------
@@ -245,6 +238,8 @@ def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Cho
         What was seen of each structure, by name, in the order of the entries.
     budget
         The most frames in all; None for no limit.
+    orders
+        How candidates are picked from their lines; the first in line are taken when None.
     """
     audits = _choose_audits(census, budget, chooser)
     if budget is not None:
@@ -258,11 +253,12 @@ def choose_frames(census: dict[str, Census], *, budget: int | None, chooser: Cho
         lines[name] = line[np.array(is_left, dtype=bool)]
     most = [min(seen.cap, len(line)) for seen, line in zip(census.values(), lines.values(), strict=True)]
     shares = share_out(budget, [seen.bad_fraction for seen in census.values()], most)
-    frames = [
-        frame
-        for (name, line), share in zip(lines.items(), shares, strict=True)
-        for frame in (chooser.choose(name, line, share) if share else ())
-    ]
+    frames: list[Selected] = []
+    for (name, line), share in zip(lines.items(), shares, strict=True):
+        if share and orders is not None and not fallback:
+            frames += chooser.choose_by(orders, name, line, share)
+        elif share:
+            frames += chooser.choose(name, line, share)
     places = {name: place for place, name in enumerate(census)}
     both = sorted([*audits, *frames], key=lambda frame: (places[frame.structure], frame.task, frame.step))
     return Choice(tuple(both), fallback and bool(frames), dict(chooser.skipped))

@@ -81,6 +81,9 @@ class RunParams(Params):
         if self.query.uncertainty == "kpu" and "models" in self.train.model_fields_set and self.train.models != 1:
             models = f'found {self.train.models}, but the uncertainty "kpu" needs one model; leave it out'
             found.append((("train", "models"), models))
+        if self.query.compares and not self.train.describes:
+            needs = f'"{self.query.choose}" compares atoms, and models of this trainer do not describe them'
+            found.append((("query", "choose"), f'{needs}; take "random" or "largest"'))
         if found:
             raise CrossError(found)
         return self

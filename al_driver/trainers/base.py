@@ -28,6 +28,23 @@ class Training:
     """The folder of this member's own training in the iteration before, for a warm start."""
 
 
+@dataclass(frozen=True)
+class Description:
+    """What candidates are compared by: everything that decides it. Paths start at the folder of the task."""
+
+    shortlist: str
+    """The candidates, as `al_driver.tasks.shortlist` writes them."""
+    models: tuple[str, ...]
+    """The committee; the first drove the dynamics."""
+    systems: tuple[str, ...]
+    """deepmd/npy systems it was trained on."""
+    type_map: tuple[str, ...]
+    worst_atoms: int
+    """How many atoms stand for a frame."""
+    relative_epsilon: float | None
+    """Where deviations are relative: what is added to a force, eV/Å."""
+
+
 class Trainer(Params):
     """A program that makes a committee of models from labelled frames."""
 
@@ -35,6 +52,9 @@ class Trainer(Params):
     output_name: ClassVar[str] = "output"
     model_name: ClassVar[str]
     """The file, in a member's folder, that explorers load."""
+
+    describes: ClassVar[bool] = False
+    """Whether its models describe the environments of atoms, which a choice that compares candidates needs."""
 
     models: PositiveInt = 4
     """Size of the committee; 1 with the uncertainty "kpu", which needs one model only."""
@@ -96,6 +116,14 @@ class Trainer(Params):
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:  # noqa: ARG002  (there is nothing to check here)
         """Yield what is wrong with the user's files and keys; keys are relative to the trainer's object."""
         yield from ()
+
+    def write_description(self, description: Description, directory: Path) -> None:
+        """Write everything that describing candidates reads; the task leaves ``features.npz`` (`query.diversity`)."""
+        raise NotImplementedError
+
+    def describe_command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Return the command line that describes candidates, as `command` does."""
+        raise NotImplementedError
 
     def set_by_driver(self, type_map: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  (nothing is set here)
         """Return, in words, what the driver sets in the user's input for a model of these elements."""

@@ -8,6 +8,7 @@ Energies eV/atom, forces eV/Å.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -17,7 +18,7 @@ from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import read_json, write_json
 from al_driver.layout import EVALUATION_FILE
 from al_driver.schema.base import Bool, Params, PositiveFloat, PositiveInt, UserPath
-from al_driver.trainers.base import Phase, Trainer, Training
+from al_driver.trainers.base import Description, Phase, Trainer, Training
 from al_driver.trainers.deepmd_check import find_contradictions, find_schema_errors
 from al_driver.trainers.deepmd_input import (
     SET_BY_DRIVER,
@@ -42,7 +43,9 @@ from al_driver.units import Unit
 INPUT_FILE = "input.json"
 SPEC_FILE = "train.json"
 DIAGNOSIS_FILE = "diagnosis.json"
+DESCRIPTION_FILE = "describe.json"
 PROGRAM = Path(__file__).parents[1] / "tasks" / "deepmd_train.py"
+DESCRIBE_PROGRAM = PROGRAM.with_name("deepmd_describe.py")
 
 
 class Steps(Params):
@@ -70,6 +73,7 @@ class DeepmdTrainer(Trainer):
 
     default_command: ClassVar[str] = "dp"
     model_name: ClassVar[str] = "frozen_model.pth"
+    describes: ClassVar[bool] = True
 
     trainer: Literal["deepmd"]
     input: UserPath | dict[str, Any] | None = None
@@ -124,6 +128,12 @@ class DeepmdTrainer(Trainer):
 
     def command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
         return python_command(launcher, PROGRAM, env)
+
+    def write_description(self, description: Description, directory: Path) -> None:
+        write_json(directory / DESCRIPTION_FILE, asdict(description))
+
+    def describe_command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        return python_command(launcher, DESCRIBE_PROGRAM, env)
 
     def verify(self, directory: Path) -> None:
         if (directory / DIAGNOSIS_FILE).exists():

@@ -95,6 +95,9 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
     ]
     if len(trajectories) > MOST_TASKS_SHOWN:
         report.plan.append(f"  … and {len(trajectories) - MOST_TASKS_SHOWN} more")
+    if params.query.compares:
+        describe = params.train.describe_command(profile.argv(params.train.default_command), profile.env)
+        report.plan.append(f"0/query: candidates are described by: {shlex.join(describe)}")
     report.plan.append(f"0/label: at most {most_labels(params, trajectories)} frames, each: {shlex.join(label)}")
     report.plan += describe_target(params)
 

@@ -28,6 +28,7 @@ from al_driver.schema.run import RunParams
 from al_driver.seeds import make_seed
 from al_driver.workflow.context import Context
 from al_driver.workflow.pack import unpack
+from al_driver.workflow.shortlist import describe_candidates
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def run_query(
     labelled
         Systems that are trained on; their frames are not chosen again.
     models
-        The committee that the scores are from.
+        The committee that the scores are from; the first drove.
     labels_left
         What remains of ``max_labels``.
     calibration
@@ -75,6 +76,8 @@ def run_query(
             seed = make_seed(params.seed, "closing", iteration)
             job = job.model_copy(update={"n_audits": closing, "audits_only": True, "seed": seed})
         job = job.model_copy(update={"models": _hash_models(models)})
+        if params.query.compares and job.budget != 0:
+            job = describe_candidates(context, params, step, job, models, labelled)
         task = Task(
             folder=task_folder,
             argv=(sys.executable, "-I", "-m", "al_driver.tasks.query", "."),

@@ -20,6 +20,7 @@ from al_driver.data.lammps import make_rotation, write_data
 from al_driver.layout import QUERY_JOB_FILE
 from al_driver.query.job import QueryJob, verify_query
 from al_driver.tasks.query import main, run_query
+from al_driver.tasks.shortlist import write_shortlist
 
 NAN = float("nan")
 SILICON = bulk("Si", cubic=True)
@@ -249,6 +250,77 @@ def test_a_bad_job_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str
     folder = write_job(tmp_path, [], structures=["a"], labelled=["../nowhere"])
     assert main([str(folder)]) == 3
     check_error(capsys, "no deepmd/npy system", "nowhere")
+
+
+DIVERSE = {"lower": 0.1, "upper": 0.3, "max_select": 3, "choose": "diverse", "shortlist": 2}
+
+
+def read_shortlist(folder: Path) -> dict[str, Any]:
+    write_shortlist(folder)
+    with np.load(folder / "shortlist.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def describe(folder: Path, shortlist: dict[str, Any]) -> None:
+    """Describe the candidates by their steps: one environment on a line."""
+    n_frames = len(shortlist["step"])
+    descriptors = shortlist["step"].reshape(-1, 1, 1).astype(np.float32)
+    kinds, known = np.zeros((n_frames, 1), dtype=int), np.full((n_frames, 1), 1e9)
+    names = {"task": shortlist["task"], "step": shortlist["step"]}
+    np.savez(folder / "features.npz", **names, kinds=kinds, known=known, descriptors=descriptors)
+
+
+def test_the_shortlist_holds_the_candidates_as_the_models_see_them(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.05, *[0.2] * 8, 0.4])
+    write_md(tmp_path, 1, [0.15] * 2)
+    folder = write_job(tmp_path, ["b", "a"], query=DIVERSE)
+    found = read_shortlist(folder)
+    places = list(zip(found["task"].tolist(), found["step"].tolist(), strict=True))
+    assert places[:2] == [(1, 10), (1, 20)]  # structures in their order
+    assert all(task == 0 and 20 <= step <= 90 for task, step in places[2:])
+    assert 3 <= len(places[2:]) <= 6
+    assert found["n_atoms"].tolist() == [8] * len(places)
+    assert found["periodic"].all() and not found["kinds"].any()
+    positions = found["positions"].reshape(-1, 8, 3)
+    for (task, step), atoms, cell in zip(places, positions, found["cells"], strict=True):
+        assert np.array_equal(atoms, make_frame(task, step).positions)
+        assert np.array_equal(cell, SILICON.cell.array)
+    assert len(read_shortlist(write_job(tmp_path, ["b", "a"], query=DIVERSE | {"lower": 0.29}))["step"]) == 0
+
+
+def test_a_diverse_choice_from_folders_to_files(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [0.2] * 6)
+    folder = write_job(tmp_path, ["a"], query=DIVERSE, features="features.npz")
+    describe(folder, read_shortlist(folder))
+    summary, rows, selected = run(folder)
+    assert [atoms.info["step"] for atoms in selected] == [10, 30, 60]  # the first, the farthest, the middle
+    assert (summary["choose"], summary["selected"], summary["candidate"]) == ("diverse", 3, 6)
+    assert [row["step"] for row in rows if row["selected"] == "1"] == ["10", "30", "60"]
+
+
+def test_candidates_that_were_not_described_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_md(tmp_path, 0, [0.2] * 6)
+    folder = write_job(tmp_path, ["a"], query=DIVERSE)
+    assert main([str(folder)]) == 3
+    check_error(capsys, "names no features")
+    assert main([str(write_job(tmp_path, ["a"], query=DIVERSE, features="features.npz"))]) == 3
+    check_error(capsys, "features.npz is missing")
+    assert run(write_job(tmp_path, ["a"], query=DIVERSE, labels_left=0))[0]["selected"] == 0
+
+
+def test_the_soundest_of_a_bad_lot_need_no_description(tmp_path: Path) -> None:
+    write_md(tmp_path, 0, [2.0, 0.9, NAN, 0.1])
+    summary, _, selected = run(write_job(tmp_path, ["a"], query=DIVERSE))
+    assert [atoms.info["step"] for atoms in selected] == [10, 20]
+    assert summary["all_failed"]
+
+
+def test_the_shortlist_program_tells_what_is_wrong(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "al_driver.tasks.shortlist", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "query.json is missing" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_as_a_child_process(tmp_path: Path) -> None:

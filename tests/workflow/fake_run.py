@@ -83,7 +83,8 @@ class Tasks:
             attempt = task.folder.with_name(f"{task.name}.try-1")
             attempt.mkdir(parents=True)
             task.write_inputs(attempt)
-            {"train": _train, "explore": _explore, "query": _query, "label": _label}[role](attempt)
+            fill = {"train": _train, "explore": _explore, "query": _query, "label": _label}[role]
+            (_compare if batch else fill)(attempt)
             task.verify(attempt)
             attempt.rename(task.folder)
         return BatchResult(tuple(tasks), {})
@@ -208,6 +209,12 @@ def _query(directory: Path) -> None:
         counts |= {"audits": n_audits, "above_target": 0, "outside": 0}
         counts["calibration"] = {"n_audits": known["n_audits"], "n_needed": 9, "factor": known["general"]}
     (directory / "summary.json").write_text(json.dumps(counts))
+
+
+def _compare(directory: Path) -> None:
+    """Stand for both batches of a choice that compares candidates."""
+    np.savez(directory / "shortlist.npz", task=np.zeros(0))
+    np.savez(directory / "features.npz", task=np.zeros(0))
 
 
 def _label(directory: Path) -> None:

@@ -26,6 +26,7 @@ from al_driver.workflow.step import Step
 SI, LARGE = "explore.structures.0.", "explore.structures.1."
 JOB0, JOB1 = "explore.iterations.0.0.", "explore.iterations.1.0."
 NPT = {"ensemble": "npt", "pressures": [0.0]}
+COMPARISON = {"score_power": 2.0, "worst_atoms": 2, "shortlist": 5}
 CHANGES: list[tuple[str, Any, str | None]] = [
     ("$schema", "run.schema.json", None),
     ("seed", 8, "0/train"),
@@ -79,6 +80,7 @@ CHANGES: list[tuple[str, Any, str | None]] = [
     ("query.max_labels", 100, None),
     ("query.converged_fraction", 0.03, None),
     ("query.choose", "largest", "0/query"),
+    ("query", PARAM["query"] | {"choose": "diverse"} | COMPARISON, "0/query"),
     ("query.uncertainty", "committee", None),
     ("train.kalman_memory", 2.0, None),
     ("train.virtual_models", 8, None),
@@ -172,6 +174,14 @@ def test_every_key_has_a_row() -> None:
     classes = (RunParams, DeepmdTrainer, LammpsExplorer, Guard, Stage, Structure, Job, QueryParams)
     keys = {field.alias or name for kind in classes for name, field in kind.model_fields.items()}
     assert keys - rows - ELSEWHERE - CONSTANT == set()
+
+
+@pytest.mark.parametrize("key", COMPARISON)
+def test_keys_of_a_comparison_decide_only_where_candidates_are_compared(key: str) -> None:
+    plain, diverse = QueryParams(lower=0.1, upper=0.3), QueryParams(lower=0.1, upper=0.3, choose="diverse")
+    other = diverse.model_copy(update={key: COMPARISON[key]})
+    assert not COMPARISON.keys() & plain.selection_identity().keys()
+    assert diverse.selection_identity() != other.selection_identity()
 
 
 def test_nothing_of_resource_json_concerns_any(finished: Path) -> None:

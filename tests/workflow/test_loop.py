@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_run import RUN, call_al, read_datasets
+from small_run import RUN, call_al, merge, read_datasets
 
 import al_driver
 from al_driver.data.frames import read_frames
@@ -33,7 +33,8 @@ def finished(silicon: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run that has ended; its driver could not have imported torch."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     shutil.copytree(silicon, folder)
-    (folder / "param.json").write_text(json.dumps(RUN))
+    param = merge(RUN, {"query": {"choose": "diverse", "shortlist": 2}})
+    (folder / "param.json").write_text(json.dumps(param))
     command = [sys.executable, "-c", WITHOUT_TORCH]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -81,6 +82,22 @@ def test_counts_of_query_and_label_agree(finished: Path) -> None:
             assert np.allclose(sent.positions, got.positions, atol=1e-12)
         coordinates = np.load(folder / "label/dataset/Si8/set.000/coord.npy")
         assert np.array_equal(coordinates, [frame.positions.ravel() for frame in labelled])
+
+
+def test_the_chosen_frames_differ_most_from_what_is_trained_on_and_from_each_other(finished: Path) -> None:
+    for folder in (finished / "work").glob("iter.*/query"):
+        with np.load(folder / "features/features.npz", allow_pickle=False) as arrays:
+            found = dict(arrays)
+        n_found = len(found["step"])
+        assert 4 < n_found <= 8  # of ten candidates: the best of no more stretches than twice max_select
+        assert found["descriptors"].shape[:2] == (n_found, 3)
+        assert (found["known"] > 0).all()
+        rows = {int(row["step"]): float(row["score"]) for row in csv.DictReader((folder / "frames.csv").open())}
+        assert set(found["step"]) <= set(rows)
+        best = max(range(n_found), key=lambda i: rows[found["step"][i]] * found["known"][i].mean())
+        chosen = {atoms.info["step"] for atoms in read_frames(folder / "selected.extxyz")}
+        assert len(chosen) == 4
+        assert found["step"][best] in chosen <= set(found["step"])
 
 
 def test_the_same_command_again_changes_nothing(finished: Path) -> None:

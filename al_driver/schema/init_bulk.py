@@ -23,13 +23,14 @@ from al_driver.schema.base import (
     as_list,
 )
 from al_driver.schema.elements import TypeMap
-from al_driver.schema.nouns import AnyEngine, describe_unknown
+from al_driver.schema.nouns import AnyEngine, NamedLabel, describe_unknown, keep, name_in_label
 from al_driver.schema.plugins import plugin_name
 from al_driver.structures.perturb import Perturb
 from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
 
 EngineChoice = str | AnyEngine | None
+LabelForms = Literal[False] | str | NamedLabel | AnyEngine
 
 
 def _as_relax(value: Any) -> Any:
@@ -137,7 +138,10 @@ class InitBulkParams(Params):
     """Elements, in the order in which models number them."""
     engines: dict[Name, AnyEngine] = Field(default={})
     """Engines with a name, for several uses."""
-    label: Literal[False] | str | AnyEngine
+    label: Annotated[
+        Literal[False] | str | AnyEngine,
+        BeforeValidator(keep, json_schema_input_type=LabelForms),
+    ]
     """The reference: a name from ``engines``, or an engine; false makes structures only."""
     structures: Annotated[
         tuple[Annotated[InitStructure, BeforeValidator(as_entry, json_schema_input_type=Path | InitStructure)], ...],
@@ -146,6 +150,11 @@ class InitBulkParams(Params):
     """Where to start from."""
     valid_fraction: Annotated[Fraction, Field(lt=1)] = 0.1
     """Share of the labelled frames that is kept for validation."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_in_label(cls, data: Any) -> Any:
+        return name_in_label(data)
 
     @model_validator(mode="after")
     def _check_across(self) -> "InitBulkParams":

@@ -12,7 +12,15 @@ from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
 from al_driver.schema.base import Bool, CrossError, Int, Name, Params, UserPath, as_entry
 from al_driver.schema.elements import TypeMap
-from al_driver.schema.nouns import AnyEngine, AnyExplorer, AnyTrainer, describe_unknown
+from al_driver.schema.nouns import (
+    AnyEngine,
+    AnyExplorer,
+    AnyTrainer,
+    NamedLabel,
+    describe_unknown,
+    keep,
+    name_in_label,
+)
 from al_driver.schema.places import split_key
 from al_driver.schema.suggest import nearest
 
@@ -67,10 +75,15 @@ class RunParams(Params):
     """Where models are tried."""
     query: QueryParams
     """Which frames are calculated."""
-    label: str | AnyEngine
+    label: Annotated[str | AnyEngine, BeforeValidator(keep, json_schema_input_type=str | NamedLabel | AnyEngine)]
     """The reference: a name from ``engines``, or an engine."""
     allow_mixed: Bool = False
     """Train on labels that were calculated with different settings."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_in_label(cls, data: Any) -> Any:
+        return name_in_label(data)
 
     @model_validator(mode="after")
     def _check_across(self) -> "RunParams":

@@ -16,6 +16,7 @@ from al_driver.workflow.check_data import check_data, open_init_bulks
 from al_driver.workflow.check_init import check_init_files, check_named
 from al_driver.workflow.check_programs import check_engines, check_program, check_resources
 from al_driver.workflow.check_target import check_target, describe_target, most_labels
+from al_driver.workflow.outliers import second_look
 from al_driver.workflow.references import check_references
 from al_driver.workflow.report import Report, render_files
 
@@ -55,6 +56,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver(params.type_map)]
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
+    report.set_by_driver += second_look(params.label_engine)
     if render and resources is not None and not report.errors:
         report.collect(lambda: _render_run(params, resources, report))
     return report

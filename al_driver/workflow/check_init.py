@@ -11,6 +11,7 @@ from al_driver.schema.suggest import nearest
 from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.workflow.check_programs import check_engines, check_resources
 from al_driver.workflow.foretell import expected_counts, expected_split
+from al_driver.workflow.outliers import second_look
 from al_driver.workflow.report import Report, render_files
 
 LONG_TIMESTEP = 0.01  # ps
@@ -27,6 +28,8 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
         check_engines(report, resources, wanted)
     for line, calculations in _set_in_inputs(wanted).items():
         report.set_by_driver.append(f"{', '.join(calculations)}: {line}")
+    if params.label_engine is not None:
+        report.set_by_driver += second_look(params.label_engine)
     if render and not report.errors:
         report.plan += expected_counts(params)
         if params.label_engine is not None:

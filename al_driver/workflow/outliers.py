@@ -47,6 +47,12 @@ class Outlier:
         return {"outlier": {"band": str(self.band), "energy": self.energy, "another_start": self.other}}
 
 
+def second_look(engine: Engine) -> list[str]:
+    """Return what is set in the input of a label whose energy is unusual, for `al check`; nothing without a start."""
+    start = engine.other_start()
+    return [] if start is None else [f"label, once more where its energy is unusual: {start}"]
+
+
 def judge_outliers(
     context: Context,
     engine: Engine,

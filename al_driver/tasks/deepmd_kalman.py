@@ -32,12 +32,12 @@ def watch_filter(spec: Mapping[str, Any], parent: Path | None, refuse: Callable[
     Returns
     -------
     SimpleNamespace
-        Once training has begun, the ``optimizer`` and the ``names`` of its weights, in its order.
+        Once training has begun, the ``optimizer``, the ``names`` of its weights in its order, and the ``model``.
     """
     import torch
     from deepmd.pt.train import training
 
-    seen = SimpleNamespace(optimizer=None, names=[])
+    seen = SimpleNamespace(optimizer=None, names=[], model=None)
     make, run = training.LKFOptimizer, training.Trainer.run
 
     def make_filter(weights: Any, kalman_lambda: float, nue: float, _: int) -> Any:
@@ -54,6 +54,7 @@ def watch_filter(spec: Mapping[str, Any], parent: Path | None, refuse: Callable[
 
     def run_with_names(trainer: Any) -> None:
         seen.names = [name for name, _ in trainer.wrapper.named_parameters()]
+        seen.model = trainer.wrapper.model["Default"]
         run(trainer)
 
     training.LKFOptimizer, training.Trainer.run = make_filter, run_with_names

@@ -3,12 +3,16 @@
 `deepmd_train.py` loads this file by its path, in the Python that has DeePMD-kit: like that program it imports nothing
 of `al_driver`. eV/Å.
 
-With P = L Lᵀ, block by block, and K random directions ξ_k, Σ_k |∂F/∂w · L ξ_k|² / K is in expectation u², the Kalman
-prediction uncertainty of a force (ALKPU, arXiv 2411.13850). Take M = K + 1 models, the m-th moved by Σ_k B_mk L ξ_k,
-with B's columns orthonormal and orthogonal to (1, …, 1): their deviation is σ² = Σ_k |∂F/∂w · L ξ_k|² / M exactly,
-since the moves have no mean. Pairs ± would tell nothing more at twice the price. Only differences of models count, so
-that all are shifted together until the first is the model that was trained, which drives. The steps' scale makes
-LAMMPS's σ equal ε û, where û = u / √(Π 1/λ) undoes the filter's forgetting.
+With P = L Lᵀ, block by block, u² = |∂F/∂w · L|² is the Kalman prediction uncertainty of a force (ALKPU, arXiv
+2411.13850). Most of it lies in a few directions of the whitened weights, much the same for all frames: the leading
+right singular vectors v_k of gradients ∂(c·F)/∂w · L, for random combinations c of the forces of rattled, strained
+training frames. Three of them ranked frames as all weights do, where three random directions did not.
+
+Take M = K + 1 models, the m-th moved by Σ_k B_mk L v_k, with B's columns orthonormal and orthogonal to (1, …, 1): their
+deviation is σ² = Σ_k |∂F/∂w · L v_k|² / M exactly, since the moves have no mean. Pairs ± would tell nothing more at
+twice the price. Only differences of models count, so that all are shifted together until the first is the model that
+was trained, which drives. The steps' scale makes LAMMPS's σ equal ε û, where û = u / √(Π 1/λ) undoes the filter's
+forgetting.
 """
 
 import math
@@ -21,8 +25,9 @@ FIRST_STEP = 1e-3
 LARGEST_CHANGE = 0.02
 """How much, relatively, half the step may change the deviation: beyond, the models do not answer linearly."""
 MOST_HALVINGS = 30
-MOST_FRAMES = 3
-RATTLE = 0.05  # Å
+MOST_FRAMES, COMBINATIONS, CHECKED_FRAMES = 12, 8, 3
+"""Frames whose gradients show the directions, combinations of forces of each, and frames the step is checked on."""
+RATTLE, STRAIN = 0.1, 0.02  # Å, per component; no unit
 _WRAPPED = "model.Default."
 
 
@@ -39,7 +44,7 @@ def write_virtual_models(
     Parameters
     ----------
     seen
-        The ``optimizer`` of the training, and the ``names`` of its weights, in its order.
+        The ``model`` and the ``optimizer`` of the training, and the ``names`` of its weights, in its order.
     log_inflation
         ln Π 1/λ.
     spec
@@ -51,25 +56,31 @@ def write_virtual_models(
 
     Returns
     -------
-    What ``evaluation.json`` keeps: ``models``, ``step``, the relative ``change`` that half the step makes, and
-    ``score_factor``, which makes û of LAMMPS's σ.
+    What ``evaluation.json`` keeps: ``models``, the share of û² on rattled frames that they ``captured``, ``step``, the
+    relative ``change`` that half the step makes, and ``score_factor``, which makes û of LAMMPS's σ.
     """
+    import numpy as np
     import torch
 
     wanted, extra = spec["kalman"], {"data_modifier.pth": ""}
     model = torch.jit.load("frozen_model.pth", _extra_files=extra)
     weights = find_weights(model, seen.names)
-    covariance = seen.optimizer.state[seen.optimizer._params[0]]["P"]
-    directions = draw_directions(covariance, wanted["virtual_models"], spec["seed"], refuse)
+    factors = factorise(seen.optimizer.state[seen.optimizer._params[0]]["P"], refuse)
+    rng = np.random.default_rng(spec["seed"])
+    frames = read_frames(training["training_data"]["systems"], model.get_type_map(), data, weights[0].device, rng)
+    n_combinations = max(COMBINATIONS, 2 * wanted["virtual_models"] // len(frames) + 1)
+    gradients = sample_gradients(seen.model, seen.optimizer._params, frames, n_combinations, rng)
+    directions, captured = find_directions(factors, gradients, wanted["virtual_models"])
     moves = mix_directions(directions) * math.exp(-log_inflation / 2)
-    frames = read_frames(training["training_data"]["systems"], model.get_type_map(), data, weights[0].device)
+    frames = frames[:: len(frames) // CHECKED_FRAMES + 1]
     step, change = find_step(
         lambda step: measure_deviation(model, weights, step * moves, frames), wanted["virtual_step"], refuse
     )
     for number, move in enumerate(moves):
         with moved(weights, step * move):
             torch.jit.save(model, f"virtual.{number:03d}.pth", extra)
-    return {"models": len(moves), "step": step, "change": change, "score_factor": 1 / step}
+    found = {"models": len(moves), "captured": captured, "step": step, "change": change}
+    return found | {"score_factor": 1 / step}
 
 
 def find_weights(model: Any, names: Sequence[str]) -> list[Any]:
@@ -81,22 +92,56 @@ def find_weights(model: Any, names: Sequence[str]) -> list[Any]:
     return [named[name.removeprefix(_WRAPPED)].detach() for name in names]
 
 
-def draw_directions(covariance: Sequence[Any], n_models: int, seed: int, refuse: Callable[[str], Exception]) -> Any:
-    """Return L ξ_k / √K, shape (n_models, n_weights), float64."""
-    import numpy as np
+def factorise(covariance: Sequence[Any], refuse: Callable[[str], Exception]) -> list[Any]:
+    """Return L of each block P = L Lᵀ, float64."""
     import torch
 
-    rng = np.random.default_rng(seed)
-    parts = []
+    factors = []
     for block in covariance:
         block = block.detach().cpu().double()
-        size = len(block)
-        draws = torch.from_numpy(rng.standard_normal((size, n_models)))
         factor, failed = torch.linalg.cholesky_ex((block + block.T) / 2)
         if failed:
             raise refuse("the covariance of the Kalman filter is not positive definite; train fewer steps")
-        parts.append((factor @ draws).T)
-    return torch.cat(parts, dim=1) / math.sqrt(n_models)
+        factors.append(factor)
+    return factors
+
+
+def sample_gradients(model: Any, weights: Sequence[Any], frames: Sequence[Any], n_combinations: int, rng: Any) -> Any:
+    """Return gradients ∂(c·F)/∂w for random combinations c of each frame's forces, shape (n, n_weights)."""
+    import torch
+
+    rows = []
+    model.train()
+    for coordinates, types, cell in frames:
+        found = model(coordinates.detach().clone().requires_grad_(), types, box=cell)
+        forces = found["force"].reshape(-1) + 0 * found["energy"].sum()
+        for _ in range(n_combinations):
+            combination = torch.from_numpy(rng.standard_normal(len(forces))).to(forces)
+            parts = torch.autograd.grad(forces @ combination, weights, retain_graph=True, allow_unused=True)
+            rows.append(torch.cat([_flat(part, weight) for part, weight in zip(parts, weights)]))  # noqa: B905
+    return torch.stack(rows).cpu().double()
+
+
+def _flat(gradient: Any, weight: Any) -> Any:
+    """Return a gradient in the optimizer's order: matrices transposed."""
+    import torch
+
+    gradient = torch.zeros_like(weight) if gradient is None else gradient.detach()
+    return (gradient.T if gradient.ndim > 1 else gradient).reshape(-1)
+
+
+def find_directions(factors: Sequence[Any], gradients: Any, n_models: int) -> tuple[Any, float]:
+    """Return L v_k for the leading directions, shape (n_models, n_weights), and their share of Σ |∂(c·F)/∂w · L|²."""
+    import torch
+
+    sizes = [len(factor) for factor in factors]
+    pieces = zip(torch.split(gradients, sizes, dim=1), factors)  # noqa: B905
+    whitened = torch.cat([piece @ factor for piece, factor in pieces], dim=1)
+    _, values, vectors = torch.linalg.svd(whitened, full_matrices=False)
+    leading = vectors[:n_models] * torch.sign(vectors[:n_models].sum(dim=1, keepdim=True))
+    pieces = zip(torch.split(leading, sizes, dim=1), factors)  # noqa: B905
+    captured = float((values[:n_models] ** 2).sum() / (values**2).sum())
+    return torch.cat([piece @ factor.T for piece, factor in pieces], dim=1), captured
 
 
 def mix_directions(directions: Any) -> Any:
@@ -164,17 +209,24 @@ def _forces(model: Any, frames: Sequence[Any]) -> Any:
     return torch.cat([model(*frame)["force"].detach().reshape(-1) for frame in frames])
 
 
-def read_frames(systems: Sequence[str], type_map: Sequence[str], data: Any, device: Any) -> list[tuple[Any, ...]]:
-    """Return coordinates, types and cell of the first frame of some systems, rattled: a perfect crystal has no σ."""
+def read_frames(
+    systems: Sequence[str], type_map: Sequence[str], data: Any, device: Any, rng: Any
+) -> list[tuple[Any, ...]]:
+    """Return coordinates, types and cell of some training frames, rattled and strained: beyond what was learnt."""
     import numpy as np
     import torch
 
-    rng = np.random.default_rng(0)
+    counts = [len(data.load(Path(system), "energy")) for system in systems]
+    everything = [(Path(system), index) for system, n in zip(systems, counts) for index in range(n)]  # noqa: B905
     frames = []
-    for system in map(Path, systems[:: max(1, len(systems) // MOST_FRAMES)][:MOST_FRAMES]):
-        coordinates = data.load(system, "coord")[0].reshape(1, -1, 3).astype(float)
-        coordinates += rng.normal(scale=RATTLE, size=coordinates.shape)
-        cell = None if (system / "nopbc").exists() else data.load(system, "box")[:1].astype(float)
-        arrays = (coordinates, data.model_types(system, 1, type_map)[:1], cell)
+    for number in np.unique(np.linspace(0, len(everything) - 1, MOST_FRAMES).astype(int)):
+        system, index = everything[number]
+        coordinates = data.load(system, "coord")[index].reshape(1, -1, 3).astype(float)
+        cell = None if (system / "nopbc").exists() else data.load(system, "box")[index].reshape(3, 3).astype(float)
+        strain = STRAIN * rng.standard_normal((3, 3))
+        deformation = np.eye(3) + (strain + strain.T) / 2
+        coordinates = coordinates @ deformation + RATTLE * rng.standard_normal(coordinates.shape)
+        types = data.model_types(system, index + 1, type_map)[index : index + 1]
+        arrays = (coordinates, types, None if cell is None else (cell @ deformation).reshape(1, 9))
         frames.append(tuple(None if array is None else torch.from_numpy(array).to(device) for array in arrays))
     return frames

@@ -23,13 +23,16 @@ from al_driver.trainers.deepmd_check import find_contradictions, find_schema_err
 from al_driver.trainers.deepmd_input import (
     SET_BY_DRIVER,
     fill_in,
+    own_steps,
     read_input,
     read_preset,
     relative_path,
     set_schedule,
 )
 from al_driver.trainers.deepmd_kalman import (
+    FILTER_GOES_ON,
     LARGEST_BLOCK,
+    PRESET_STEPS,
     SMALLEST_BLOCK,
     block_size,
     count_weights,
@@ -83,13 +86,14 @@ class DeepmdTrainer(Trainer):
     steps: Steps = Steps()
     """Training steps of each phase."""
     warm_start: Literal[False] | WarmStart = False
-    """How later iterations continue from the models before; the final training starts from scratch."""
+    """How later iterations continue from the models before; the final training starts from scratch. With "kpu" the
+    filter goes on for a fifth of the first training's steps, unless ``steps.next`` or this says otherwise."""
     compress: Bool = False
     """Tabulate the embedding nets of the frozen model: quicker MD, the same numbers to about 1e-6."""
     kalman_memory: Annotated[PositiveFloat, Unit("GB")] = 1.0
     """Most memory of the covariance that the uncertainty "kpu" needs: its blocks are as large as fit into it, and as
     are of use."""
-    virtual_models: PositiveInt = 16
+    virtual_models: PositiveInt = 3
     """How many models the uncertainty "kpu" draws from the covariance, to observe the dynamics as a committee does."""
     virtual_step: Annotated[PositiveFloat, Unit("1")] | None = None
     """How far their weights are moved, ε; found when left out. Scores do not depend on it while the models answer
@@ -103,7 +107,7 @@ class DeepmdTrainer(Trainer):
         return self
 
     def with_covariance(self) -> Self:
-        trainer = self.model_copy(update={"models": 1})
+        trainer = self.model_copy(update={"models": 1, "warm_start": self._filter_warm_start()})
         trainer._keeps_covariance = True
         return trainer
 
@@ -192,6 +196,18 @@ class DeepmdTrainer(Trainer):
         for key, message in findings:
             yield self._problem(key, message)
         yield from self._check_filter(config, type_map) if self._keeps_covariance else self._check_rates(config)
+
+    def _filter_warm_start(self) -> Literal[False] | WarmStart:
+        """Return how a filter goes on: unless the user says otherwise, for a fifth of the first training's steps."""
+        if "warm_start" in self.model_fields_set or self.steps.next is not None:
+            return self.warm_start
+        first = self.steps.first or PRESET_STEPS.get(self.preset or "")
+        if first is None:
+            try:
+                first = own_steps(self._read())
+            except ConfigError:  # which `check` tells
+                return False
+        return WarmStart(steps=max(1, first // FILTER_GOES_ON)) if first else False
 
     def _check_rates(self, config: dict[str, Any]) -> Iterator[Problem]:
         if not self.warm_start:

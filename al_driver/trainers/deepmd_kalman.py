@@ -18,6 +18,10 @@ LARGEST_BLOCK = 1024
 SMALLEST_BLOCK = 64
 PRESET_STEPS = {"small": 200, "standard": 5000}
 """Training steps of a preset: a step of the filter, five updates, does what some ten of Adam do not."""
+FILTER_GOES_ON = 5
+"""A warm start takes a fifth of the first training's steps: more were no better (benchmarks/kalman_warm_start.py)."""
+PRESET_FORCE_FACTOR = 64
+"""LKF divides force errors by the number of atoms; without a factor that makes up for it, large cells hardly learn."""
 
 _IGNORED = ("v", "ae", "pf", "gf", "h")
 _BUFFERS = {"davg", "dstd", "out_bias", "out_std", "bias_atom_e"}
@@ -29,6 +33,7 @@ def set_filter(config: dict[str, Any], preset: str | None) -> dict[str, Any]:
     config["optimizer"] = {**(config.get("optimizer") or {}), "type": "LKF"}
     if preset is not None:
         config["training"]["numb_steps"] = PRESET_STEPS[preset]
+        config["optimizer"] |= dict.fromkeys(("kf_start_pref_f", "kf_limit_pref_f"), PRESET_FORCE_FACTOR)
         config["loss"] |= {f"{end}_pref_v": 0 for end in ("start", "limit")}
     return config
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from al_driver.tasks.deepmd_virtual import FIRST_STEP, draw_directions, find_step, mix_directions, moved
+from al_driver.tasks.deepmd_virtual import FIRST_STEP, factorise, find_directions, find_step, mix_directions, moved
 
 torch = pytest.importorskip("torch")
 
@@ -27,29 +27,33 @@ def deviation(forces: "torch.Tensor") -> "torch.Tensor":
 
 @pytest.mark.parametrize("n_models", [1, 2, 5])
 def test_the_deviation_of_the_members_is_the_sum_over_the_directions(n_models: int) -> None:
-    directions = draw_directions(covariance(4, 3), n_models, 7, Refused)
-    jacobian = torch.randn(5, 3, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(n_models, 7, generator=generator, dtype=torch.float64)
+    jacobian = torch.randn(5, 3, 7, generator=generator, dtype=torch.float64)
     moves = torch.cat([torch.zeros(1, 7, dtype=torch.float64), mix_directions(directions)])
     forces = torch.einsum("acw,mw->mac", jacobian, moves)  # the first member is the model that was trained
     expected = torch.einsum("acw,kw->kac", jacobian, directions).square().sum(dim=(0, 2)).sqrt()
     assert torch.allclose(deviation(forces), expected, rtol=1e-12)
 
 
-def test_directions_are_the_covariance_on_average() -> None:
+def test_as_many_directions_as_weights_are_the_covariance_and_fewer_the_largest_part() -> None:
     blocks = covariance(4, 3)
-    directions = draw_directions(blocks, 20000, 7, Refused)
-    found = directions.T @ directions
-    for block, part in ((blocks[0], found[:4, :4]), (blocks[1], found[4:, 4:])):
-        assert torch.allclose(part, block, atol=0.05 * float(block.diagonal().max()))
-    assert float(found[:4, 4:].abs().max()) < 0.05 * float(found.diagonal().max())
-    assert torch.equal(draw_directions(blocks, 3, 7, Refused), draw_directions(blocks, 3, 7, Refused))
-    scaled = draw_directions([10 * block for block in blocks], 3, 7, Refused)
-    assert torch.allclose(scaled, math.sqrt(10) * draw_directions(blocks, 3, 7, Refused))
+    gradients = torch.randn(40, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    whole = torch.block_diag(*blocks)
+    directions, captured = find_directions(factorise(blocks, Refused), gradients, 7)
+    assert torch.allclose(directions.T @ directions, whole, atol=1e-12)
+    assert captured == pytest.approx(1)
+    few, captured = find_directions(factorise(blocks, Refused), gradients, 2)
+    share = (gradients @ few.T).square().sum() / torch.einsum("iw,wv,iv->", gradients, whole, gradients)
+    assert float(share) == pytest.approx(captured)
+    assert 2 / 7 < captured < 1
+    scaled, _ = find_directions(factorise([10 * block for block in blocks], Refused), gradients, 2)
+    assert torch.allclose(scaled, math.sqrt(10) * few)
 
 
 def test_a_covariance_that_is_none_is_refused() -> None:
     with pytest.raises(Refused, match="not positive definite"):
-        draw_directions([-torch.eye(3, dtype=torch.float64)], 2, 1, Refused)
+        factorise([-torch.eye(3, dtype=torch.float64)], Refused)
 
 
 def test_weights_are_moved_in_the_order_of_the_optimizer_and_put_back() -> None:

@@ -1,6 +1,5 @@
 """The gate: a frame on each bound, each reason, periodic images, and its speed."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,15 +194,3 @@ def test_too_close_of_a_skewed_cell_equals_a_plain_search() -> None:
             assert (found is None) == (ratio[worst] >= factor)
             if found:
                 assert (tuple(sorted(found[:2])), found[2]) == (worst, pytest.approx(plain[worst]))
-
-
-def test_the_gate_is_quick() -> None:
-    atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    atoms.rattle(0.1)
-    label = make_label(atoms.copy())
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        check_label(atoms, label, WHERE, GateLimits())
-        times.append(time.perf_counter() - start)
-    assert min(times) < 5e-3

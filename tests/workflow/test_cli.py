@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,17 @@ def run_python(code: str, folder: Path, *arguments: str) -> "subprocess.Complete
 
 
 def test_help_answers_at_once(tmp_path: Path) -> None:
-    def seconds() -> float:
+    """Little more than what typer itself costs, in CPU time, so that a busy machine does not matter."""
+
+    def seconds(start: Callable[[], "subprocess.CompletedProcess[str]"]) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert "active learning" in call_al(tmp_path, "--help").stdout
+        assert start().returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 0.3
+    assert "active learning" in call_al(tmp_path, "--help").stdout
+    bare = min(seconds(lambda: run_python("import typer.core, rich.console, rich.table", tmp_path)) for _ in range(3))
+    assert min(seconds(lambda: call_al(tmp_path, "--help")) for _ in range(3)) < 2.5 * bare
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:

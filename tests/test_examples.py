@@ -17,7 +17,9 @@ def kind_of(param: Path) -> str:
 
 
 def resource_of(param: Path) -> Path:
-    return EXAMPLES / ".".join(filter(None, ("resource", kind_of(param), "json")))
+    """Return the resource file of the param file's engine; what keeps the embedded reference shares its file."""
+    own = EXAMPLES / f"resource.{kind_of(param)}.json"
+    return own if own.exists() else EXAMPLES / "resource.json"
 
 
 def test_there_is_an_example_of_each_engine_and_command() -> None:

@@ -5,6 +5,7 @@ pid and start time decide whether it does; on another host the counter decides, 
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -96,7 +97,7 @@ class FolderLock:
 
     def _create(self) -> bool:
         """Make the lock file, whole, unless it exists."""
-        draft = self._own("draft")
+        draft = self.path.with_name(f"{self.path.name}.draft.{self._me.host}.{self._me.pid}")  # no other driver's
         draft.write_text(json.dumps(asdict(self._me)))
         try:
             os.link(draft, self.path)
@@ -107,21 +108,22 @@ class FolderLock:
         return True
 
     def _take_away(self, holder: Holder | None) -> None:
-        """Move aside what was found, unless it is gone; of several drivers that try, one succeeds."""
-        aside = self._own("stale")
+        """Remove the file whose holder was judged dead, unless another driver was quicker.
+
+        Whoever removes holds the file itself by `flock`: of several drivers that judged the same file, the second
+        finds another one in its place, or none. On a file system without `flock` only the moment between the look and
+        the removal stays open, and a driver whose file was removed in it sees that at its next beat.
+        """
         try:
-            self.path.rename(aside)
+            with self.path.open("r+b") as found:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(found, fcntl.LOCK_EX)
+                now = read_holder(self.path)
+                same_driver = now.is_same_driver(holder) if now is not None else holder is None
+                if same_driver and os.path.samestat(os.fstat(found.fileno()), self.path.stat()):
+                    self.path.unlink()
         except FileNotFoundError:
             return
-        moved = read_holder(aside)
-        if moved is not None and not moved.is_same_driver(holder):
-            with contextlib.suppress(FileExistsError):  # a fourth has it; the third sees that at its next beat
-                os.link(aside, self.path)  # a third driver was quicker: give its lock back
-        aside.unlink()
-
-    def _own(self, what: str) -> Path:
-        """Return a neighbour of the lock file that no other driver uses, on this host or another."""
-        return self.path.with_name(f"{self.path.name}.{what}.{self._me.host}.{self._me.pid}")
 
     def _is_alive(self, holder: Holder) -> bool:
         if holder.host == self._me.host:

@@ -121,9 +121,7 @@ def test_a_beat_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.M
             lock.check_held()
 
 
-def test_a_lock_that_came_in_place_of_a_damaged_one_is_given_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_came_in_place_of_a_damaged_one_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "al.lock"
     path.write_text("{")
     first_look = iter([None])
@@ -163,7 +161,7 @@ def _try_lock(path: Path, barrier: "multiprocessing.synchronize.Barrier", won: "
 
 def test_of_many_drivers_that_meet_a_stale_lock_one_wins(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    for round_ in range(5):
+    for round_ in range(20):
         path = tmp_path / f"al{round_}.lock"
         write_lock(path, pid=2**22 - 1)
         barrier, won = context.Barrier(6), context.Queue()

@@ -12,19 +12,50 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from ase import Atoms
+from pydantic import BeforeValidator
 
 from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_json
-from al_driver.schema.base import Params, identity
+from al_driver.schema.base import Params, UserPath, identity
 from al_driver.schema.suggest import nearest
 
 Calculation = Literal["label", "relax", "aimd"]
 """What an engine may be asked for."""
+CALCULATIONS: tuple[Calculation, ...] = get_args(Calculation)
+
+
+class CalculationFiles(Params):
+    """An input file of the program for each calculation."""
+
+    label: UserPath
+    """Of labels, and of what has none of its own."""
+    relax: UserPath | None = None
+    """Of relaxations."""
+    aimd: UserPath | None = None
+    """Of molecular dynamics."""
+
+    def of(self, calculation: Calculation) -> Path:
+        """Return the file of a calculation."""
+        own: Path | None = getattr(self, calculation)
+        return own or self.label
+
+    @property
+    def is_one(self) -> bool:
+        """Say whether one file serves every calculation."""
+        return self.relax is None and self.aimd is None
+
+
+def _as_files(value: Any) -> Any:
+    return {"label": value} if isinstance(value, str | Path) else value
+
+
+InputFiles = Annotated[CalculationFiles, BeforeValidator(_as_files, json_schema_input_type=UserPath | CalculationFiles)]
+"""The user's own input of the program: one path, or one for each calculation."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +124,7 @@ class Engine(Params):
     """The file, in the task's folder, that takes the program's stdout and stderr."""
 
     scratch: ClassVar[tuple[str, ...]] = ()
-    """Patterns of what the program may leave in the task's folder and nobody reads; removed after each attempt."""
+    """Patterns of what the program may leave in the task's folder and nobody reads."""
 
     @abstractmethod
     def write_inputs(self, atoms: Atoms, directory: Path) -> None:
@@ -133,6 +164,10 @@ class Engine(Params):
     def is_complete(self, directory: Path) -> bool:
         """Say, from a cheap text marker, whether the program ran to its end. Convergence is `read_label`'s matter."""
 
+    def find_scratch(self, directory: Path) -> list[Path]:
+        """Return what goes after each attempt, once it was read."""
+        return [path for pattern in self.scratch for path in directory.glob(pattern)]
+
     @abstractmethod
     def read_label(self, directory: Path) -> Label:
         """Read the label, in the order of atoms that was sent.
@@ -167,6 +202,10 @@ class Engine(Params):
 
     def check(self, type_map: Sequence[str]) -> Iterator[Problem]:  # noqa: ARG002  (there is nothing to check here)
         """Yield what is wrong with the user's files and keys; keys are relative to the engine's object."""
+        yield from ()
+
+    def check_frames(self, frames: Sequence[Atoms], calculation: Calculation) -> Iterator[Problem]:  # noqa: ARG002
+        """Yield what is wrong with the user's input for the structures that a calculation will be of, or begin from."""
         yield from ()
 
     def check_program(self, launcher: Sequence[str], env: Mapping[str, str]) -> Iterator[Problem]:  # noqa: ARG002

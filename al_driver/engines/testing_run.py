@@ -51,9 +51,8 @@ def calculate(
         raise AssertionError("a result is read before the program ran")
     written.rename(moved)
     run(engine, moved)
-    for pattern in engine.scratch:
-        for path in moved.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in engine.find_scratch(moved):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     moved.rename(folder)
     files = files_in(folder)
     require(len(files) <= _MAX_FILES, f"{len(files)} files are left: {[path.name for path in files]}")

@@ -57,9 +57,22 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
     report.set_by_driver += second_look(params.label_engine)
+    if render and not report.errors:
+        report.collect(lambda: _check_frames(params), label_key)
     if render and resources is not None and not report.errors:
         report.collect(lambda: _render_run(params, resources, report))
     return report
+
+
+def _check_frames(params: RunParams) -> Iterator[Problem]:
+    """Hold the label's input against the structures that are explored."""
+    frames = []
+    names = structure_names(params.explore)
+    for name, structures in zip(names, read_entries(params.explore, params.type_map), strict=True):
+        for atoms in structures:
+            atoms.info["structure"] = name
+            frames.append(atoms)
+    yield from params.label_engine.check_frames(frames, "label")
 
 
 def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]:

@@ -34,7 +34,8 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
         report.plan += expected_counts(params)
         if params.label_engine is not None:
             report.collect(lambda: report.plan.append(expected_split(params)))
-        for entry in params.structures:
+        for index, entry in enumerate(params.structures):
+            report.collect(lambda entry=entry: _check_frames(entry, params), f"structures[{index}]")  # type: ignore[misc]
             report.inputs |= _render_entry(entry, params) | report.inputs  # one of each kind, the first
     return report
 
@@ -117,6 +118,20 @@ def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -
             )
     if write:
         _render_entry(entry, params)
+
+
+def _check_frames(entry: InitStructure, params: InitBulkParams) -> Iterator[Problem]:
+    """Hold the input of each calculation against the structures of an entry."""
+    units = read_structures(entry.path, params.type_map)
+    for atoms in units:
+        atoms.info["structure"] = entry.name or entry.path.stem
+    cells = [make_supercell(atoms, entry.supercell) for atoms in units]
+    if entry.relax is not None:
+        yield from params.engine_of(entry.relax).check_frames(units, "relax")
+    if entry.aimd is not None:
+        yield from params.engine_of(entry.aimd).check_frames(cells, "aimd")
+    if params.label_engine is not None:
+        yield from params.label_engine.check_frames(cells, "label")
 
 
 def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str]:

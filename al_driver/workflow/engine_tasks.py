@@ -165,7 +165,7 @@ class EngineTasks(Generic[Result]):
         try:
             result = calculation.read(directory)  # says best what went wrong, so it is asked first
         finally:
-            for path in (path for pattern in calculation.engine.scratch for path in directory.glob(pattern)):
+            for path in calculation.engine.find_scratch(directory):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if not calculation.engine.is_complete(directory):
             raise EngineError("no_output", directory, "the program did not reach its end")

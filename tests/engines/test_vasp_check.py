@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import vasp_path  # noqa: F401
+from ase.build import bulk
 from vasp_case import INCAR, make_engine, write_potcar
 
 from al_driver.engines.vasp import Vasp
@@ -38,7 +39,6 @@ def test_a_sound_input_has_no_problem(tmp_path: Path) -> None:
         (("ISYM = 0", "ISYM = 2"), "warning", "ISYM = 2: symmetry makes labels of one cell differ"),
         (("ISYM = 0", ""), "warning", "ISYM = 2 (VASP's default)"),
         (("1E-8", "1E-4"), "warning", "EDIFF = 0.0001: forces are noisy above 1e-05"),
-        (("LREAL = .FALSE.", "LREAL = Auto"), "warning", "LREAL = Auto: real-space projection is inaccurate in cells"),
         (("NELM = 120", "NELM = 60"), "warning", "NELM = 60: a hard frame needs more"),
         (("400", "300"), "warning", "ENCUT = 300 eV is below 1.3 × ENMAX of PAW_PBE Si 01Jan2001, 325 eV"),
         (("400", "200"), "warning", "ENCUT = 200 eV is below ENMAX of PAW_PBE Si 01Jan2001, 250 eV"),
@@ -56,6 +56,22 @@ def test_each_fault_of_an_incar_is_told(tmp_path: Path, change: tuple[str, str],
     matching = {text: level for text, level in found.items() if words in text}
     assert list(matching.values()) == [severity], found
     assert all(text.startswith("incar: ") for text in matching)
+
+
+def test_real_space_projection_is_for_large_cells(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Si"], INCAR.replace("LREAL = .FALSE.", "LREAL = Auto"))
+    cells = [bulk("Si", cubic=True) * (3, 1, 1), bulk("Si", cubic=True), bulk("Si", cubic=True) * (2, 2, 1)]
+    (problem,) = engine.check_frames(cells, "label")
+    words = "LREAL = Auto: real-space projection is inaccurate in a cell of 8 atoms; below 30 take .FALSE."
+    assert problem.message == f"{tmp_path / 'INCAR.user'}: {words}" and problem.severity == "warning"
+    assert not list(engine.check_frames(cells[2:], "label")) and not problems(engine, "Si")
+    (tmp_path / "INCAR.bulk").write_text(INCAR)
+    split = make_engine(
+        tmp_path, ["Si"], (tmp_path / "INCAR.user").read_text(), incar_of={"small": str(tmp_path / "INCAR.bulk")}
+    )
+    cells[0].info["structure"], cells[1].info["structure"] = "large", "small"
+    (problem,) = split.check_frames(cells[:2], "label")
+    assert "in a cell of 24 atoms" in problem.message
 
 
 def test_tetrahedra_in_a_metal_are_an_error_and_in_an_oxide_not(tmp_path: Path) -> None:

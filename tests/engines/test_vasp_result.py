@@ -84,7 +84,7 @@ def test_one_that_hangs_gives_no_label(alloy: Atoms, tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run_standin(engine, tmp_path, "hang", timeout=5)
     assert not engine.is_complete(tmp_path)
-    with pytest.raises(EngineError, match="no_output: VASP wrote no OUTCAR"):
+    with pytest.raises(EngineError, match="no_output: VASP wrote neither"):
         engine.read_label(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_one_that_hangs_gives_no_label(alloy: Atoms, tmp_path: Path) -> None:
         ("unconverged", "scf_unconverged", "120 electronic steps, and NELM is 120"),
         ("crash", "engine_error", "it said: internal error in: mpi.F"),
         ("garbage", "no_output", "the OUTCAR cannot be read"),
-        ("silent", "no_output", "VASP wrote no OUTCAR"),
+        ("silent", "no_output", "VASP wrote neither OUTCAR nor vasprun.xml"),
         ("moved", "positions_changed", "came back"),
     ],
 )
@@ -112,10 +112,69 @@ def test_what_vasp_refuses_is_told(alloy: Atoms, tmp_path: Path) -> None:
     (tmp_path / "KPOINTS").unlink()
     run_standin(engine, tmp_path)
     with pytest.raises(
-        EngineError, match=r"engine_error: VASP wrote no OUTCAR; it said: ERROR: open of file KPOINTS failed"
+        EngineError,
+        match=r"engine_error: VASP wrote neither OUTCAR nor vasprun.xml; it said: ERROR: open of file KPOINTS failed",
     ):
         engine.read_label(tmp_path)
     assert not engine.is_complete(tmp_path)
+
+
+def damage(outcar: Path, how: str) -> None:
+    content = outcar.read_bytes()
+    if how == "missing":
+        outcar.unlink()
+    elif how == "broken off":
+        outcar.write_bytes(content[: len(content) // 2])
+    else:  # its head is gone
+        outcar.write_bytes(content[len(content) // 2 :])
+
+
+@pytest.mark.parametrize("how", ["missing", "broken off", "damaged"])
+def test_a_label_is_read_of_the_vasprun_where_the_outcar_does_not_serve(alloy: Atoms, tmp_path: Path, how: str) -> None:
+    engine, folder = make_engine(tmp_path, ["Al", "Cu"]), tmp_path / "task"
+    label = calculate(engine, alloy, folder)
+    damage(folder / "OUTCAR", how)
+    again = engine.read_label(folder)
+    assert engine.is_complete(folder) and folder / "vasprun.xml" not in engine.find_scratch(folder)
+    assert (again.atoms.positions == alloy.positions).all() and (again.atoms.numbers == alloy.numbers).all()
+    assert again.energy == pytest.approx(label.energy, abs=1e-7) and again.info == label.info
+    assert np.abs(again.forces - label.forces).max() < 1e-6 and again.virial == pytest.approx(label.virial, abs=1e-5)
+    (folder / "vasprun.xml").write_bytes((folder / "vasprun.xml").read_bytes()[:-20])  # neither serves
+    with pytest.raises(EngineError):
+        engine.read_label(folder)
+    assert not engine.is_complete(folder) or how == "damaged"
+
+
+def test_a_vasprun_is_held_to_the_same(alloy: Atoms, tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, ["Al", "Cu"])
+    for fault, reason in (("unconverged", "scf_unconverged"), ("moved", "positions_changed")):
+        folder = tmp_path / fault
+        folder.mkdir()
+        engine.write_inputs(alloy, folder)
+        run_standin(engine, folder, fault)
+        (folder / "OUTCAR").unlink()
+        with pytest.raises(EngineError, match=reason):
+            engine.read_label(folder)
+
+
+def test_relaxation_and_dynamics_are_read_of_a_vasprun_too(alloy: Atoms, tmp_path: Path) -> None:
+    engine, relaxation = make_engine(tmp_path, ["Al", "Cu"]), Relaxation("cell", 0.05, 300)
+    relaxing, moving = tmp_path / "relax", tmp_path / "move"
+    relaxing.mkdir()
+    moving.mkdir()
+    engine.write_relaxation(alloy, relaxation, relaxing)
+    engine.write_dynamics(alloy, SHORT, moving)
+    assert run_standin(engine, relaxing) == run_standin(engine, moving) == 0
+    relaxed, moved = engine.read_relaxation(relaxing, relaxation), engine.read_dynamics(moving, SHORT)
+    for folder in (relaxing, moving):
+        (folder / "OUTCAR").unlink()
+    again = engine.read_relaxation(relaxing, relaxation)
+    assert again.atoms.positions == pytest.approx(relaxed.atoms.positions, abs=2e-5)
+    assert again.atoms.cell.array == pytest.approx(relaxed.atoms.cell.array, abs=1e-7)
+    for (step, one), (other, two) in zip(moved, engine.read_dynamics(moving, SHORT), strict=True):
+        assert isinstance(one, Label) and isinstance(two, Label) and step == other
+        assert two.atoms.positions == pytest.approx(one.atoms.positions, abs=1e-5)  # unwrapped, too
+        assert two.forces == pytest.approx(one.forces, abs=1e-6)
 
 
 def test_an_outcar_of_other_elements_is_refused(alloy: Atoms, tmp_path: Path) -> None:

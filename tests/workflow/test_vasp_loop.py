@@ -33,14 +33,18 @@ ENTRY: dict[str, Any] = {
 
 
 def write_input(folder: Path) -> None:
-    """Write everything for both commands; the second frame of each label step of the run does not converge."""
+    """Write everything for both commands.
+
+    In each label step of the run the second frame does not converge, and the first leaves no OUTCAR, only vasprun.xml.
+    """
     keys = make_keys(folder, ["Si"])
     (folder / "INCAR.aimd").write_text(INCAR + "ALGO = Fast\nPOTIM = 3\nNSW = 1000\n")
     keys["incar"] = {"label": "INCAR.user", "aimd": "INCAR.aimd"}
     bulk("Si", a=5.4).write(folder / "POSCAR", format="vasp")
     init = {"seed": 7, "type_map": ["Si"], "label": keys, "structures": [ENTRY], "valid_fraction": 0.2}
     (folder / "starve.sh").write_text(
-        'case $PWD in\n  */iter.*/label/task.000001.try-*) export STANDIN_VASP=unconverged ;;\nesac\nexec "$@"\n'
+        "case $PWD in\n  */iter.*/label/task.000001.try-*) export STANDIN_VASP=unconverged ;;\n"
+        '  */iter.*/label/task.000000.try-*) "$@" && exec rm OUTCAR ;;\nesac\nexec "$@"\n'
     )
     starved = {"label": {"command": f"sh {folder / 'starve.sh'} {COMMAND}", "max_failed": 1}}
     vasp = {role: {"command": COMMAND} for role in ("label", "relax", "aimd")}
@@ -108,7 +112,9 @@ def test_both_iterations_are_labelled_and_what_did_not_converge_is_told(finished
 
 def test_no_potcar_is_left_but_the_joined_one(finished: Path) -> None:
     for task in (path for path in finished.glob("**/label/task.*") if path.name.count(".") == 1):
-        assert {path.name for path in task.iterdir()} == {"INCAR", "POSCAR", "OUTCAR", "vasp.out"}
+        of_xml = task.parents[1].name.startswith("iter.") and task.name == "task.000000"
+        output = "vasprun.xml" if of_xml else "OUTCAR"
+        assert {path.name for path in task.iterdir()} == {"INCAR", "POSCAR", output, "vasp.out"}
     for root in ("init", "work"):
         assert not list((finished / root).rglob("POTCAR*"))
         (joined,) = (finished / root / ".potcar").iterdir()

@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from al_driver.data.frames import Array, Label
-from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.engines.base import Calculation, Dynamics, Engine, InputFiles, Relaxation
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.engines.motion import draw_velocities
 from al_driver.engines.pwmat.atom_config import ATOM_CONFIG, starts_with_spin, write_atom_config
@@ -42,7 +42,7 @@ from al_driver.engines.pwmat.etot import (
     write_changed,
 )
 from al_driver.engines.pwmat.motion import JOBS, MDOPT, WORDS, make_dynamics, make_relaxation, mdopt_text
-from al_driver.engines.pwmat.params import Dftb, EtotInputs, as_inputs
+from al_driver.engines.pwmat.params import Dftb
 from al_driver.engines.pwmat.result import ETOT, STDOUT, has_ended, read_relaxed, read_scf, read_trajectory
 from al_driver.engines.upf import check_upf
 from al_driver.errors import ConfigError, EngineError, Problem
@@ -66,7 +66,7 @@ class Pwmat(Engine):
 
     engine: Literal["pwmat"]
     """PWmat."""
-    input: Annotated[EtotInputs, BeforeValidator(as_inputs, json_schema_input_type=UserPath | EtotInputs)]
+    input: InputFiles
     """Your own etot.input, or one for each of label, relax and aimd; structure, potentials and JOB are replaced."""
     pseudopotentials: dict[Element, UserPath] = Field(default={})
     """A UPF file for each element."""
@@ -205,7 +205,6 @@ class Pwmat(Engine):
 
     def _check_input(self, calculation: Calculation) -> Iterator[Problem]:
         key, path = f"input.{calculation}", self.input.of(calculation)
-        is_one = self.input.relax is None and self.input.aimd is None
         try:
             user = read_etot_input(path)
         except ConfigError as error:
@@ -214,7 +213,7 @@ class Pwmat(Engine):
         grid = "kspacing" if self.kspacing is not None else "kpoints" if self.kpoints is not None else None
         uses_dftb = self.dftb is not None
         for message, severity in (
-            *check_input(user, calculation, is_own=not is_one, uses_dftb=uses_dftb),
+            *check_input(user, calculation, is_own=not self.input.is_one, uses_dftb=uses_dftb),
             *check_k_points(user, grid),
             *check_numbered(user, self.pseudopotentials),
         ):

@@ -1,29 +1,9 @@
-"""Keys of PWmat's engine that are objects: an input for each calculation, and tight binding in place of plane waves."""
+"""Tight binding in place of plane waves, as keys of PWmat's engine."""
 
-from pathlib import Path
-from typing import Any
-
-from al_driver.engines.base import Calculation
 from al_driver.engines.pwmat.etot import EtotInput
 from al_driver.schema.base import Params, UserPath
 
 _MODEL_WITHOUT_FILES = ["3"]
-
-
-class EtotInputs(Params):
-    """An ``etot.input`` for each calculation."""
-
-    label: UserPath
-    """Of labels, and of what has none of its own."""
-    relax: UserPath | None = None
-    """Of relaxations."""
-    aimd: UserPath | None = None
-    """Of molecular dynamics."""
-
-    def of(self, calculation: Calculation) -> Path:
-        """Return the input of a calculation."""
-        own: Path | None = getattr(self, calculation)
-        return own or self.label
 
 
 class Dftb(Params):
@@ -41,8 +21,3 @@ class Dftb(Params):
     def needs_files(self, user: EtotInput) -> bool:
         """Say whether the model reads Slater–Koster files."""
         return self.detail_of(user).replace(",", " ").split()[:1] != _MODEL_WITHOUT_FILES
-
-
-def as_inputs(value: Any) -> Any:
-    """Let one path stand for the input of every calculation."""
-    return {"label": value} if isinstance(value, str | Path) else value

@@ -12,7 +12,7 @@ from ase import Atoms
 from pydantic import Field, model_validator
 
 from al_driver.data.frames import Array, Label
-from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.engines.base import CALCULATIONS, Calculation, CalculationFiles, Dynamics, Engine, InputFiles, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.sites import Site, check_sites, check_tags
 from al_driver.engines.vasp import grid as kgrid
@@ -27,11 +27,10 @@ from al_driver.engines.vasp.incar import (
     read_incar,
     write_changed,
 )
-from al_driver.engines.vasp.lint import functionals, lint, lint_apart, lint_ldau, lint_potentials, lint_spin
-from al_driver.engines.vasp.params import CALCULATIONS, IncarFiles, incar_of
+from al_driver.engines.vasp.lint import functionals, lint, lint_apart, lint_ldau, lint_potentials, lint_size, lint_spin
 from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
 from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_of_element
-from al_driver.engines.vasp.result import is_done, read_relaxed, read_single, read_trajectory
+from al_driver.engines.vasp.result import VASPRUN, choose_output, is_done, read_relaxed, read_single, read_trajectory
 from al_driver.engines.vasp.sites import (
     Hubbard,
     charge_tags,
@@ -53,9 +52,9 @@ class Vasp(Engine):
 
     engine: Literal["vasp"]
     """VASP."""
-    incar: UserPath | IncarFiles
+    incar: InputFiles
     """Your own INCAR, or one each for label, relax and aimd; its tags are kept but for those of motion."""
-    incar_of: dict[Name, UserPath | IncarFiles] = Field(default={})
+    incar_of: dict[Name, InputFiles] = Field(default={})
     """Other INCARs for the frames of some structures, by the name of their entry in ``structures``."""
     potcar: Annotated[dict[Element, UserPath], Field(min_length=1)]
     """A POTCAR of one potential for each element; they are joined in the order of each structure."""
@@ -75,7 +74,7 @@ class Vasp(Engine):
     default_command: ClassVar[str] = "vasp_std"
     output_name: ClassVar[str] = "vasp.out"
     scratch: ClassVar[tuple[str, ...]] = (
-        LINK, FOLDER, kgrid.NAME, "vasprun.xml", "OSZICAR", "CONTCAR", "XDATCAR", "CHG", "CHGCAR",
+        LINK, FOLDER, kgrid.NAME, VASPRUN, "OSZICAR", "CONTCAR", "XDATCAR", "CHG", "CHGCAR",
         "WAVECAR", "DOSCAR", "EIGENVAL", "IBZKPT", "PCDAT", "PROCAR", "REPORT", "HILLSPOT", "ICONST", "PENALTYPOT",
         "LOCPOT", "ELFCAR", "AECCAR*", "vaspout.h5", "vaspwave.h5", "STOPCAR", "ML_*",
     )  # fmt: skip
@@ -136,6 +135,11 @@ class Vasp(Engine):
     def is_complete(self, directory: Path) -> bool:
         return is_done(directory)
 
+    def find_scratch(self, directory: Path) -> list[Path]:
+        """Leave a vasprun.xml where it serves for the OUTCAR."""
+        read = choose_output(directory)
+        return [path for path in super().find_scratch(directory) if path != read]
+
     def read_label(self, directory: Path) -> Label:
         return read_single(directory, self.output_name)
 
@@ -166,6 +170,14 @@ class Vasp(Engine):
             except ConfigError as error:
                 yield from (Problem(f"{self.kpoints}: {each.message}", "kpoints") for each in error.problems)
 
+    def check_frames(self, frames: Sequence[Atoms], calculation: Calculation) -> Iterator[Problem]:
+        by_incar: dict[Path, list[Atoms]] = {}
+        for atoms in frames:
+            by_incar.setdefault(self._incar(calculation, atoms.info.get("structure")), []).append(atoms)
+        for path, own in by_incar.items():
+            for message, severity in lint_size(read_incar(path), min(len(atoms) for atoms in own)):
+                yield Problem(f"{path}: {message}", severity=severity)
+
     def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:
         lines = [*motion.WORDS[calculation]]
         lines.append("INCAR: ISTART = 0, ICHARG = 2, LWAVE and LCHARG = .FALSE.; your other tags of motion removed")
@@ -181,11 +193,11 @@ class Vasp(Engine):
         return known_tags()
 
     def with_tags(self, tags: Mapping[str, str], directory: Path) -> Self:
-        changed: dict[str, Path] = {}
+        changed: dict[str, CalculationFiles] = {}
         for name in self.incar_of:
             (directory / name).mkdir(exist_ok=True)
-            changed[name] = write_changed(self._incar("label", name), tags, directory / name)
-        incar = write_changed(self._incar("label"), tags, directory)
+            changed[name] = CalculationFiles(label=write_changed(self._incar("label", name), tags, directory / name))
+        incar = CalculationFiles(label=write_changed(self._incar("label"), tags, directory))
         return self.model_copy(update={"incar": incar, "incar_of": changed})
 
     def named_structures(self) -> Mapping[str, str]:
@@ -217,15 +229,15 @@ class Vasp(Engine):
         }
 
     def _incar(self, calculation: Calculation, structure: object = None) -> Path:
-        return incar_of(self.incar_of.get(str(structure), self.incar), calculation)
+        return self.incar_of.get(str(structure), self.incar).of(calculation)
 
     def _each_incar(self) -> dict[Path, tuple[str, Calculation, Path]]:
         """Return, by file, the key that first names it, the calculation, and what other structures have for that."""
         found: dict[Path, tuple[str, Calculation, Path]] = {}
         for key, name in {"incar": None, **{f"incar_of.{name}": name for name in self.incar_of}}.items():
-            is_one = isinstance(self.incar_of.get(name, self.incar) if name else self.incar, Path)
+            files = self.incar_of[name] if name else self.incar
             for calculation in CALCULATIONS:
-                place = key if is_one else f"{key}.{calculation}"
+                place = key if files.is_one else f"{key}.{calculation}"
                 found.setdefault(self._incar(calculation, name), (place, calculation, self._incar(calculation)))
         return found
 

@@ -17,6 +17,7 @@ Finding = tuple[str, Literal["error", "warning"]]
 _NOT_METALS = words("H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe Rn At Sb")
 _ENCUT_PER_ENMAX = 1.3
 _MAX_EDIFF, _MIN_NELM = 1e-5, 100
+_FEWEST_FOR_REAL_SPACE = 30  # atoms; VASP itself advises .FALSE. below some 20 to 30
 _OF_ONE_CELL = ("NBANDS", "NGX", "NGY", "NGZ", "NGXF", "NGYF", "NGZF", "NUPDOWN", "EFIELD", "DIPOL", "ROPT", "FERWE")
 _OF_ATOMS = {"NELECT": "charge", "MAGMOM": "magmoms", "LDAUL": "ldau", "LDAUU": "ldau", "LDAUJ": "ldau"}
 _OF_A_STRUCTURE = words("ISMEAR SIGMA KSPACING KGAMMA ISPIN LDIPOL IDIPOL EPSILON LREAL ROPT AMIN")
@@ -55,6 +56,13 @@ def lint_potentials(tags: Tags, potentials: Mapping[str, Potential]) -> Iterator
     elif encut < _ENCUT_PER_ENMAX * highest.enmax:
         wanted = f"1.3 × ENMAX of {highest.title}, {_ENCUT_PER_ENMAX * highest.enmax:.0f} eV"
         yield f"ENCUT = {encut:g} eV is below {wanted}: the stress is not converged", "warning"
+
+
+def lint_size(tags: Tags, n_atoms: int) -> Iterator[Finding]:
+    """Yield what is wrong with an INCAR for a cell of so many atoms."""
+    if canonical(tags.get("LREAL", "F")) != "F" and n_atoms < _FEWEST_FOR_REAL_SPACE:
+        few = f"a cell of {n_atoms} atoms; below {_FEWEST_FOR_REAL_SPACE} take .FALSE."
+        yield f"LREAL = {tags['LREAL']}: real-space projection is inaccurate in {few}", "warning"
 
 
 def functionals(potentials: Mapping[str, Potential]) -> Iterator[Finding]:
@@ -99,9 +107,6 @@ def _check_accuracy(tags: Tags) -> Iterator[Finding]:
         yield f"NELM = {nelm:g}{_default(tags, 'NELM')}: a hard frame needs more; take {_MIN_NELM}", "warning"
     if isym > 0:
         yield f"ISYM = {isym:g}{_default(tags, 'ISYM')}: symmetry makes labels of one cell differ; take 0", "warning"
-    if canonical(tags.get("LREAL", "F")) != "F":
-        words = "real-space projection is inaccurate in cells below some 30 atoms; take .FALSE."
-        yield f"LREAL = {tags['LREAL']}: {words}", "warning"
 
 
 def _check_kind(tags: Tags, calculation: Calculation) -> Iterator[Finding]:

@@ -1,7 +1,10 @@
-"""What VASP calculated, from its OUTCAR: labels in the order of atoms that was sent. eV, Å, eV/Å, μ_B.
+"""What VASP calculated, from its OUTCAR or vasprun.xml: labels in the order of atoms that was sent. eV, Å, eV/Å, μ_B.
 
 A label's frame is the one that was sent, in full precision; the OUTCAR, which has five decimals of a position, must
-show the same. Later frames have those five. The reader of the OUTCAR says what converged.
+show the same. Later frames have those five. The reader of the file says what converged.
+
+The OUTCAR is read where it begins and ends as it should, the vasprun.xml otherwise; that has eight decimals, and tells
+no moments of the atoms.
 """
 
 import re
@@ -15,6 +18,7 @@ from ase.geometry import find_mic
 
 from al_driver.data.formats.steps import Step
 from al_driver.data.formats.vasp_outcar import read_outcar
+from al_driver.data.formats.vasp_xml import read_vasprun
 from al_driver.data.frames import Label, carry_sites
 from al_driver.data.gate import GateLimits, check_same_frame
 from al_driver.engines.base import Dynamics, Relaxation
@@ -23,19 +27,42 @@ from al_driver.engines.vasp.poscar import read_sent
 from al_driver.errors import EngineError
 from al_driver.files import read_tail
 
-OUTCAR = "OUTCAR"
+OUTCAR, VASPRUN = "OUTCAR", "vasprun.xml"
 _END = b"General timing and accounting informations for this job"
+_END_OF_XML = b"</modeling>"
 _TAIL = 20_000  # bytes at the end of an OUTCAR that hold the timing
 _MOMENTS = re.compile(r"magnetization \(x\)\s*\n.*?\n-+\n(.*?)\n-+\n", re.DOTALL)
 _TOLD = re.compile(
     r"^.*(?:\berror\b|VERY BAD NEWS|incompatible|internal error|not found|EDDDAV|ZBRENT).*$", re.I | re.M
 )
-_UNCONVERGED = "scf_unconverged"
+_UNREADABLE = (ValueError, IndexError, KeyError)
+"""What a reader raises that does not find what it knows."""
 
 
 def is_done(directory: Path) -> bool:
-    """Say whether VASP wrote its closing lines."""
-    return _END in read_tail(directory / OUTCAR, _TAIL)
+    """Say whether VASP wrote the closing lines of one of its outputs."""
+    return _is_closed(directory / OUTCAR) or _is_closed(directory / VASPRUN)
+
+
+def choose_output(directory: Path) -> Path:
+    """Return the output to read: the vasprun.xml where it is whole and the OUTCAR is missing, broken off or damaged."""
+    outcar, vasprun = directory / OUTCAR, directory / VASPRUN
+    if not _is_closed(vasprun) or (_is_closed(outcar) and _begins(outcar)):
+        return outcar
+    return vasprun
+
+
+def _is_closed(path: Path) -> bool:
+    return (_END_OF_XML if path.name == VASPRUN else _END) in read_tail(path, _TAIL)
+
+
+def _begins(outcar: Path) -> bool:
+    """Say whether the first step of an OUTCAR can be read."""
+    try:
+        first = next(read_outcar(outcar), None)
+    except _UNREADABLE:
+        return False
+    return first is not None and not (isinstance(first, EngineError) and first.reason == "no_output")
 
 
 def read_single(directory: Path, output: str) -> Label:
@@ -94,13 +121,15 @@ def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tu
 
 def _read_steps(directory: Path, output: str) -> list[Step]:
     """Read every ionic step; where there is none, say what VASP said."""
-    path = directory / OUTCAR
+    path = choose_output(directory)
     if not path.is_file():
-        raise _without_result(directory, output, "VASP wrote no OUTCAR")
+        raise _without_result(directory, output, "VASP wrote neither OUTCAR nor vasprun.xml")
     try:
-        steps = list(read_outcar(path))
-    except (ValueError, IndexError, KeyError) as error:
-        raise _without_result(directory, output, f"the OUTCAR cannot be read ({error})") from error
+        steps = list(read_outcar(path) if path.name == OUTCAR else read_vasprun(path))
+    except _UNREADABLE as error:
+        raise _without_result(directory, output, f"the {path.name} cannot be read ({error})") from error
+    if not steps:
+        raise _without_result(directory, output, f"the {path.name} holds no step")
     if isinstance(steps[0], EngineError) and steps[0].reason == "no_output" and len(steps) == 1:
         raise _without_result(directory, output, steps[0].detail)
     return steps
@@ -122,7 +151,7 @@ def _require(step: Step, directory: Path) -> Label:
 
 
 def _check_start(sent: Atoms, order: "np.ndarray", label: Label, directory: Path) -> None:
-    """Refuse an OUTCAR of another frame, as VASP sees it: periodic, in the order of the POSCAR."""
+    """Refuse an output of another frame, as VASP sees it: periodic, in the order of the POSCAR."""
     there = Atoms(sent.numbers, positions=sent.positions, cell=sent.cell, pbc=True)[order]
     check_same_frame(there, label.atoms, directory, GateLimits())
 
@@ -161,7 +190,10 @@ def _last_moments(directory: Path) -> list[float] | None:
 
 def _read_moments(directory: Path) -> list[list[float]]:
     """Return the moments of the atoms at each ionic step, in the order of the POSCAR; none of vectors."""
-    text = (directory / OUTCAR).read_text(encoding="utf-8", errors="replace")
+    path = choose_output(directory)
+    if path.name != OUTCAR:
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
     tables = () if "magnetization (y)" in text else _MOMENTS.findall(text)
     rows = [[line.split() for line in table.splitlines()] for table in tables]
     return [[float(row[-1]) for row in table if row and row[0].isdecimal()] for table in rows]

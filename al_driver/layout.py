@@ -32,6 +32,8 @@ CLAIM_FILE = "claim"  # who runs the job, or gave it up
 JOURNAL_FILE = "journal.jsonl"  # what became of each of its tasks
 DRAIN_FILE = "drain"  # there: the job starts nothing more
 SUBMITTED_FILE = "submitted.json"  # executor and job id
+ARRAY_FILE = "array.json"  # in an array's folder: its name, and the job folders of its elements
+ARRAY_LOG = "%a_log.out"  # beside it: what each element printed itself; SLURM fills in the index
 STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too much failed
 FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
 RETRIED_FILE = "failed.retried.json"  # the same, once the task is run again in spite of it
@@ -76,6 +78,11 @@ def split_attempt(name: str) -> tuple[str, int] | None:
 def job_name(index: int) -> str:
     """Return ``0004``: the folder of a submitted job."""
     return f"{index:04d}"
+
+
+def array_name(index: int | str) -> str:
+    """Return ``array.0004``: the folder of jobs submitted together; a pattern for a pattern."""
+    return f"array.{index:04d}" if isinstance(index, int) else f"array.{index}"
 
 
 def iteration_name(index: int) -> str:

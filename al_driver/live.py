@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # `al status` needs neither
-    from al_driver.jobs.batch import Progress as TaskProgress
+    from al_driver.jobs.progress import Progress as TaskProgress
     from al_driver.workflow.convert import Conversion
     from al_driver.workflow.plots import PlotReport
     from al_driver.workflow.report import Report

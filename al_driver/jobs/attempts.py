@@ -51,6 +51,8 @@ class Ending:
     """The time limit it ran into, in seconds."""
     error: str = ""
     """What kept it from starting, or took its runner away."""
+    out_of_time: bool = False
+    """The error is a time limit that the scheduler enforced."""
 
     def machine_detail(self) -> str | None:
         """Say what the machine did to it; None if it ended by itself."""
@@ -98,7 +100,8 @@ def judge(attempt: Attempt, ending: Ending) -> Failure | None:
     if detail is None:
         status = f" (exit status {ending.code})" if ending.code else ""
         return replace(found, detail=found.detail + status)
-    return Failure("engine_error" if ending.timed_out is None else "timeout", detail, attempt.folder, final=False)
+    late = ending.timed_out is not None or ending.out_of_time
+    return Failure("timeout" if late else "engine_error", detail, attempt.folder, final=False)
 
 
 def _refusal(check: Callable[[Path], None], folder: Path) -> Failure | None:

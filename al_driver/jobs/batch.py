@@ -13,6 +13,7 @@ from typing import Any
 
 from al_driver.errors import ConfigError, EngineError, FolderLocked, TasksFailed
 from al_driver.files import read_json, write_json
+from al_driver.jobs.array import find_handles
 from al_driver.jobs.attempts import (
     Attempt,
     Ending,
@@ -26,35 +27,17 @@ from al_driver.jobs.attempts import (
     read_failures,
     write_failure,
 )
-from al_driver.jobs.executor import make_executor
-from al_driver.jobs.group import check_programs, read_log_tail, write_group
+from al_driver.jobs.executor import Handle, make_executor
+from al_driver.jobs.group import check_programs, read_log_tail
 from al_driver.jobs.job import Job, end_jobs
-from al_driver.jobs.processes import is_running
+from al_driver.jobs.packing import choose_groups, write_job
+from al_driver.jobs.progress import BatchResult, Progress
+from al_driver.jobs.slurm import Watch
 from al_driver.jobs.task import Task
-from al_driver.layout import GROUP_FILE, STOPPED_FILE, SUBMITTED_FILE, job_name
+from al_driver.layout import GROUP_FILE, STOPPED_FILE
 from al_driver.schema.resource import Profile
 
 SHORTEST_WAIT = 0.02
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a batch stands, in tasks."""
-
-    total: int
-    done: int
-    running: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What became of a batch that was not stopped."""
-
-    done: tuple[Task, ...]
-    """The published tasks, in the order they were handed in."""
-    failed: dict[str, Failure]
-    """Failures that stand, by task name."""
 
 
 def run_batch(
@@ -127,8 +110,10 @@ class _Batch:
         if len(self.tasks) < len(self.given):
             twice = [name for name, n in Counter(task.name for task in self.given).items() if n > 1]
             raise ConfigError(f"two tasks of one batch are called {twice[0]!r}; each needs a name of its own.")
-        self.executor = make_executor(self.profile)
+        self.watch = Watch()
+        self.executor = make_executor(self.profile, self.watch)
         self.tries: dict[str, int] = {}
+        self.unsent: list[Job] = []  # written, and not yet taken by the scheduler
 
     def recover(self) -> None:
         """Learn from the disk what is done, what failed for good, and what still runs."""
@@ -148,16 +133,20 @@ class _Batch:
             else:
                 self.told[name] = [failure.detail for failure in failures]
         stopped.unlink(missing_ok=True)
+        handles = find_handles(self.jobs_dir, self.watch) if open_tasks else {}
         for folder in sorted(path.parent for path in self.jobs_dir.glob(f"*/{GROUP_FILE}")):
-            self._adopt(folder)
+            self._adopt(folder, handles.get(folder.name))
+        self.watch.wanted = {job.handle.job_id for job in self.jobs if job.handle is not None}
         taken = self.done.union(self.failed, *(job.open for job in self.jobs))
         self.waiting.extend(name for name in self.tasks if name not in taken)
 
-    def _adopt(self, folder: Path) -> None:
-        """Take over the current attempts of a job of an earlier driver; one that never began never will."""
-        rows = [row for row in read_json(folder / GROUP_FILE)["tasks"] if self._is_current(row)]
-        job = Job(folder, {row["task"]: row["attempt"] for row in rows}, {row["task"]: row["folder"] for row in rows})
-        if rows and not job.give_up():
+    def _adopt(self, folder: Path, handle: Handle | None) -> None:
+        """Take over an earlier driver's job with its current attempts; one neither queued nor begun never will."""
+        group = read_json(folder / GROUP_FILE)
+        rows = [row for row in group["tasks"] if self._is_current(row)]
+        attempts, folders = ({row["task"]: row[key] for row in rows} for key in ("attempt", "folder"))
+        job = Job(folder, attempts, folders, handle, adopted=True, side_by_side=group["workers"])
+        if rows and (handle is not None or not job.give_up()):
             self.jobs.append(job)
 
     def _is_current(self, row: dict[str, Any]) -> bool:
@@ -165,8 +154,10 @@ class _Batch:
         return self.tries.get(name) == row["attempt"] and not is_judged(self._attempt(name))
 
     def _attempt(self, name: str) -> Attempt:
-        limit = self.profile.timeout_seconds(len(self.told.get(name, ())))
-        return Attempt(self.tasks[name], self.tries[name], limit)
+        return Attempt(self.tasks[name], self.tries[name], self._limit(name))
+
+    def _limit(self, name: str) -> float | None:
+        return self.profile.timeout_seconds(len(self.told.get(name, ())))
 
     def run(self) -> None:
         """Submit, watch and judge until nothing is left."""
@@ -175,13 +166,11 @@ class _Batch:
             self.check_held()
             moved = [self._poll(job) for job in [*self.jobs]]
             self._check_failures()
-            while not self.stopping and self.waiting and len(self.jobs) < self.executor.max_jobs:
-                self._submit()
-                moved.append(True)
+            moved.append(not self.stopping and self._fill())
             now = self._progress()
             if now != before and self.on_progress:
                 self.on_progress(now)
-            if not self.jobs and (self.stopping or not self.waiting):
+            if not self.jobs and (self.stopping or not (self.waiting or self.unsent)):
                 break
             wait = SHORTEST_WAIT if any(moved) or now != before else min(1.3 * wait, self.executor.longest_wait)
             before = now
@@ -192,11 +181,22 @@ class _Batch:
     def _progress(self) -> Progress:
         return Progress(len(self.tasks), len(self.done), sum(len(job.begun) for job in self.jobs), len(self.failed))
 
-    def _submit(self) -> None:
-        """Write the inputs of a group, then its job folder, then submit it: in this order nothing is run twice."""
-        size = self.profile.group_size or len(self.waiting)
+    def _fill(self) -> bool:
+        """Submit what there is room for; say whether anything moved."""
+        if not self.unsent:
+            most = self.executor.max_jobs
+            groups = choose_groups(self.waiting, self._limit, self.profile, most - len(self.jobs), most)
+            chosen = {name for group in groups for name in group}
+            self.waiting = deque(name for name in self.waiting if name not in chosen)
+            self.unsent = [job for group in groups if (job := self._write(group)) is not None]
+            if not self.unsent:
+                return bool(groups)
+        return self._submit()
+
+    def _write(self, names: Sequence[str]) -> Job | None:
+        """Write the inputs of a group, then its job folder; None if no input could be written."""
         attempts = []
-        for name in [self.waiting.popleft() for _ in range(min(size, len(self.waiting)))]:
+        for name in names:
             self.tries[name] = self.tries.get(name, 0) + 1
             attempt = self._attempt(name)
             attempt.folder.mkdir(parents=True)
@@ -206,21 +206,18 @@ class _Batch:
                 self._fail(name, Failure(error.reason, error.detail, attempt.folder))
             else:
                 attempts.append(attempt)
-        if not attempts:
-            return
-        folder = self._new_job_folder()
-        write_group(folder, attempts, self.profile)
-        numbers = {attempt.task.name: attempt.number for attempt in attempts}
-        job = Job(folder, numbers, {attempt.task.name: str(attempt.folder) for attempt in attempts})
-        self.jobs.append(job)
-        job.handle = self.executor.submit(folder)
-        write_json(folder / SUBMITTED_FILE, {"executor": self.profile.executor, "job_id": job.handle.job_id})
+        return write_job(self.jobs_dir, attempts, self.profile) if attempts else None
 
-    def _new_job_folder(self) -> Path:
-        last = max((int(path.name) for path in self.jobs_dir.iterdir() if path.name.isdecimal()), default=-1)
-        folder = self.jobs_dir / job_name(last + 1)
-        folder.mkdir()
-        return folder.absolute()
+    def _submit(self) -> bool:
+        """Submit the jobs that are written: only now, so that nothing is run twice. Say whether they were taken."""
+        handles = self.executor.submit([job.folder for job in self.unsent])
+        if handles is None:
+            return False
+        for job, handle in zip(self.unsent, handles, strict=True):
+            job.handle = handle
+        self.jobs += self.unsent
+        self.unsent = []
+        return True
 
     def _poll(self, job: Job) -> bool:
         """Judge what has ended in a job; once its runner is gone, what it left. Say whether anything did."""
@@ -235,10 +232,12 @@ class _Batch:
         job.adopt_strays()
         open_before = len(job.open)
         for name in list(job.open):
-            if name not in job.begun or not is_running(*job.begun[name]):
+            if not job.leaves_running(name):
                 self._lose(job, name)
         if not job.open:
             self.jobs.remove(job)
+            if job.handle is not None:
+                self.watch.forget(job.handle.job_id)
         return bool(ends) or len(job.open) < open_before
 
     def _end(self, job: Job, event: dict[str, Any]) -> None:
@@ -248,7 +247,7 @@ class _Batch:
             return
         del job.open[name]
         if event.get("cancelled"):
-            self._judge(name, Ending(error="its job was cancelled"), counted=job.watched and not self.stopping)
+            self._judge(name, job.ending("was cancelled"), counted=job.counts(name) and not self.stopping)
         else:
             self._judge(name, Ending(event.get("code"), event.get("timeout"), event.get("error", "")), counted=True)
 
@@ -257,13 +256,14 @@ class _Batch:
         attempt = self._attempt(name)
         begun = job.begun.pop(name, None) is not None or (attempt.folder / attempt.task.output).exists()
         del job.open[name]
-        known = (job.watched or job.handle is not None) and not self.stopping
+        known = job.counts(name) and not self.stopping
         if begun:
-            self._judge(name, Ending(error="its job was killed"), counted=known)
+            self._judge(name, job.ending("was killed"), counted=known)
         elif job.worked or not known:
             self.waiting.append(name)
         else:
-            detail = f"its job ended before it began{read_log_tail(job.folder)}"
+            said = "" if job.cause is None else f" ({job.cause})"
+            detail = f"its job ended{said} before it began{read_log_tail(job.logs())}"
             self._fail(name, Failure("engine_error", detail, attempt.folder, final=False))
 
     def _judge(self, name: str, ending: Ending, *, counted: bool) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
@@ -27,7 +27,14 @@ def write_group(folder: Path, attempts: Sequence[Attempt], profile: Profile) -> 
         }
         for attempt in attempts
     ]
-    content = {"workers": profile.workers, "prefix": shell_prefix(profile), "env": profile.env, "tasks": tasks}
+    limit = max((attempt.timeout or 0.0 for attempt in attempts), default=0.0) if profile.is_slurm else 0.0
+    content = {
+        "workers": profile.side_by_side,
+        "limit": limit or None,
+        "prefix": shell_prefix(profile),
+        "env": profile.env,
+        "tasks": tasks,
+    }
     write_atomic(folder / GROUP_FILE, json.dumps(content, indent=1))
 
 
@@ -53,14 +60,19 @@ def has_shell(profile: Profile) -> bool:
 
 
 def check_programs(tasks: Sequence[Task], profile: Profile) -> None:
-    """Find every program the tasks name; what modules or setup lines may bring is left to them.
+    """Find every program the tasks name, but for what modules, setup lines or the nodes of a cluster may have.
 
     Raises
     ------
     ConfigError
         With all that are missing.
     """
-    names = sorted({task.argv[0] for task in tasks})
+    if profile.is_slurm and tasks and find_program("sbatch") is None:
+        raise ConfigError(
+            "sbatch was not found: SLURM is not here.\n"
+            '  Run al where jobs are submitted, or set "executor": "local" in the resource file.'
+        )
+    names = [] if profile.is_slurm else sorted({task.argv[0] for task in tasks})
     missing = [name for name in names if _is_missing(name, profile)]
     if missing:
         looked = child_environment(profile.env)["PATH"]
@@ -84,7 +96,7 @@ def _describe_missing(name: str, looked: str) -> str:
     )
 
 
-def read_log_tail(folder: Path) -> str:
+def read_log_tail(logs: Iterable[Path]) -> str:
     """Return the last line that a job itself wrote, as ``: line``; nothing if it wrote none."""
-    lines = [line for log in sorted(folder.glob("*_log.out")) for line in log.read_text(errors="replace").splitlines()]
+    lines = [line for log in logs if log.is_file() for line in log.read_text(errors="replace").splitlines()]
     return f": {lines[-1]}" if lines else ""

@@ -10,13 +10,16 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
+from al_driver.jobs.attempts import Ending
 from al_driver.jobs.executor import Handle
 from al_driver.jobs.journal import JournalReader, claim_job, read_claim
 from al_driver.jobs.processes import find_children, is_running, signal_group, this_process
+from al_driver.jobs.slurm import TAKEN
 from al_driver.layout import CLAIM_FILE, DRAIN_FILE
 
 STALE_SECONDS = 90.0
 CANCEL_SECONDS = 5.0
+CAUSE_SECONDS = 15.0
 
 
 @dataclass
@@ -29,37 +32,80 @@ class Job:
     folders: dict[str, str]
     """Attempt folders by task, as the runner knows them."""
     handle: Handle | None = None
-    """None for a job of an earlier driver."""
+    """None for a job of an earlier driver on this machine."""
     begun: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     """pid and start of the children that have no end yet."""
-    ended: bool = False
-    """The runner said that it ended."""
     worked: bool = False
     """It started a task, or was told not to."""
     watched: bool = False
     """This driver has seen it alive, so that its death is news."""
+    adopted: bool = False
+    """An earlier driver submitted it."""
+    side_by_side: int = 1
+    """How many tasks it runs at once."""
+    first: list[str] = field(default_factory=list)
+    """The tasks that began with the job: nobody used up its time before them."""
+    _said_end: bool = False
+    _held: list[dict[str, Any]] = field(default_factory=list)
     _claim: dict[str, Any] | None = None
     _beat: tuple[int, float] = (-1, 0.0)
 
     def __post_init__(self) -> None:
         self._reader = JournalReader(self.folder)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the runner said that it ended, and nothing waits for the scheduler to say why."""
+        return self._said_end and not self._held
+
+    @property
+    def cause(self) -> str | None:
+        """The scheduler's word for how the job ended; None where it has none."""
+        return None if self.handle is None else self.handle.cause()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether a driver told it to start nothing more, or to end."""
+        return (self.folder / DRAIN_FILE).exists()
+
     def read_ends(self) -> list[dict[str, Any]]:
-        """Return the ends of attempts that are new in the journal; beginnings are noted."""
-        ends = []
+        """Return the ends of attempts that are new; beginnings are noted. A cancelled one waits for its cause."""
+        ends, self._held = self._held, []
         for event in self._reader.read():
             kind, name = event.get("event"), event.get("task", "")
             if kind in ("finished", "cancelled"):
-                self.ended = True
+                self._said_end = True
                 self.worked |= kind == "cancelled"
             elif kind == "begin":
                 self.worked = True
                 self.begun[name] = (event["pid"], event["started"])
+                if len(self.first) < self.side_by_side:
+                    self.first.append(name)
             elif kind == "end":
                 self.worked = True
                 self.begun.pop(name, None)
                 ends.append(event)
-        return ends
+        if self._asks_scheduler and not self.is_drained:
+            self._held = [event for event in ends if self._waits_for_cause(event)]
+        return [event for event in ends if event not in self._held]
+
+    def _waits_for_cause(self, event: dict[str, Any]) -> bool:
+        """Say whether the scheduler may yet tell why a task was ended; when it has, the end is the job's.
+
+        A scheduler signals tasks and runner at once, so that a task may be seen to end before the runner is told.
+        """
+        signalled = event.get("timeout") is None and Ending(event.get("code", 0)).machine_detail() is not None
+        if self.handle is None or not (event.get("cancelled") or signalled):
+            return False
+        if self.handle.is_alive():
+            seen = event.setdefault("seen", time.monotonic())
+            return bool(event.get("cancelled")) or time.monotonic() - seen < CAUSE_SECONDS
+        event["cancelled"] = event.get("cancelled") or self.cause in TAKEN or self.cause == "CANCELLED"
+        return False
+
+    @property
+    def _asks_scheduler(self) -> bool:
+        return self.handle is not None and self.handle.decides
 
     def is_alive(self) -> bool:
         """Say whether its runner lives or may still start."""
@@ -73,6 +119,8 @@ class Job:
         self._claim = claim
         if claim is None or claim["by"] == "driver":
             return False
+        if self._asks_scheduler and self.handle is not None:  # its word counts, as long as it has one
+            return self.handle.is_alive() or (self.handle.cause() is None and self._is_beating())
         if claim == {"by": "runner", **this_process()}:  # inline
             return self.handle is not None and self.handle.is_alive()
         if claim["host"] == socket.gethostname():
@@ -85,6 +133,27 @@ class Job:
         if stamp != self._beat[0]:
             self._beat = (stamp, time.monotonic())
         return time.monotonic() - self._beat[1] < STALE_SECONDS
+
+    def leaves_running(self, name: str) -> bool:
+        """Say whether a child that a killed runner left on this machine still works."""
+        return not self._asks_scheduler and name in self.begun and is_running(*self.begun[name])
+
+    def counts(self, name: str) -> bool:
+        """Say whether the job's end is held against a task: not what a driver did, nor a limit that others used up."""
+        if self.is_drained or (self.cause == "TIMEOUT" and name not in self.first):
+            return False
+        return self.watched or self.cause in TAKEN or (self.handle is not None and not self.adopted)
+
+    def ending(self, otherwise: str) -> Ending:
+        """Return the ending of an attempt whose runner is gone: in the scheduler's word, where it has one."""
+        known = self.cause if self.cause in TAKEN or self.cause == "CANCELLED" else None
+        said = otherwise if known is None else f"was ended by SLURM: {known}"
+        return Ending(error=f"its job {said}", out_of_time=known in ("TIMEOUT", "DEADLINE"))
+
+    def logs(self) -> list[Path]:
+        """Return where the job itself printed."""
+        own = None if self.handle is None else self.handle.log
+        return [own] if own is not None else sorted(self.folder.glob("*_log.out"))
 
     def give_up(self) -> bool:
         """Take the job away from any runner that has not begun. False if one has."""
@@ -99,6 +168,8 @@ class Job:
         """Find the children that a killed runner started without the time to say so."""
         if self._claim is None or self._claim.get("host") != socket.gethostname() or self._claim["by"] == "driver":
             return
+        if self._asks_scheduler:
+            return  # a scheduler ends what its jobs started, and what it overlooks is fenced by the attempt's number
         unknown = {str(Path(self.folders[name]).resolve()): name for name in self.open if name not in self.begun}
         self.begun |= find_children(unknown) if unknown else {}
 
@@ -111,6 +182,8 @@ class Job:
             self.drain()
             self._claim = self._claim or read_claim(self.folder)
             if self._claim is None and self.give_up():
+                if self._asks_scheduler and self.handle is not None:
+                    self.handle.cancel()
                 return
             self._claim = self._claim or read_claim(self.folder)
         if self.handle is not None:

@@ -39,8 +39,12 @@ def check_command(argv: Sequence[str], profile: Profile, key: str) -> Iterator[P
     else:
         found = f"program {name!r} is neither on the PATH nor beside this Python"
     brought = has_shell(profile) and not any("/" in word for word in words)
-    told = "; that is left to what is loaded or sourced" if brought else "; install it, or name it in `command`"
-    yield Problem(found + told, key, severity="warning" if brought else "error")
+    told = "; install it, or name it in `command`"
+    if profile.is_slurm:
+        told = "; the nodes of the cluster must have it"
+    elif brought:
+        told = "; that is left to what is loaded or sourced"
+    yield Problem(found + told, key, severity="warning" if brought or profile.is_slurm else "error")
 
 
 def find_missing(argv: Sequence[str], profile: Profile) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 
 from al_driver.jobs.journal import Journal, claim_job
 from al_driver.jobs.processes import child_environment, signal_group, start_of, this_process
-from al_driver.layout import CLAIM_FILE, DRAIN_FILE, GROUP_FILE
+from al_driver.layout import ARRAY_FILE, CLAIM_FILE, DRAIN_FILE, GROUP_FILE
 
 GRACE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 20.0
@@ -49,6 +50,7 @@ class Group:
         self._prefix: list[str] = content["prefix"]
         self._env = child_environment(content["env"])
         self._queue: Iterator[dict[str, Any]] = iter(content["tasks"])
+        self._last_start = time.monotonic() + (content.get("limit") or float("inf"))
         self._children: dict[int, _Child] = {}
         self._changed = threading.Condition()
         self._active = self._workers
@@ -108,7 +110,8 @@ class Group:
 
     def _next(self) -> dict[str, Any] | None:
         with self._changed:
-            if self._cancelled or (self.folder / DRAIN_FILE).exists():
+            late = time.monotonic() >= self._last_start  # the scheduler is about to end the job
+            if self._cancelled or late or (self.folder / DRAIN_FILE).exists():
                 return None
             return next(self._queue, None)
 
@@ -158,3 +161,13 @@ def run_group(folder: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
     group.run()
+
+
+def run_element(folder: Path, index: int) -> None:
+    """Run one element of an array: the job folder that ``array.json`` names for it."""
+    groups = json.loads((folder / ARRAY_FILE).read_text())["groups"]
+    run_group(str(folder.absolute().parent / groups[index]))
+
+
+if __name__ == "__main__":
+    run_element(Path(sys.argv[1]), int(os.environ["SLURM_ARRAY_TASK_ID"]))

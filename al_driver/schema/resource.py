@@ -1,14 +1,16 @@
 """resource.json: how the tasks of each role are run. Nothing here changes what is calculated."""
 
 import shlex
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from al_driver.schema.base import (
     Bool,
     CrossError,
+    Float,
     Fraction,
+    Int,
     NonNegativeInt,
     Params,
     PositiveFloat,
@@ -32,13 +34,71 @@ def _check_command(command: str) -> str:
     return command
 
 
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""One line of text, as a scheduler's options take it."""
+OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+OPTIONS_OF_KEYS = {
+    "account": "account", "array": None, "chdir": None, "cpus-per-task": "cpus_per_task", "error": None,
+    "export": "env", "gpus-per-node": "gpus_per_node", "job-name": None, "mem": "mem_gb", "no-requeue": None,
+    "nodes": "nodes",
+    "ntasks-per-node": "tasks_per_node", "output": None, "parsable": None, "partition": "partition", "qos": "qos",
+    "requeue": None, "signal": None, "time": "timeout_min", "wait": None, "wckey": "wckey", "wrap": None,
+}  # fmt: skip
+"""Options of `sbatch` that the driver sets: the key that sets each, None where it does so itself."""
+
+SLURM_KEYS = (
+    "partition", "account", "qos", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "use_srun",
+    "wckey", "extra", "parallel_tasks", "max_jobs",
+)  # fmt: skip
+"""Keys that mean something with ``"executor": "slurm"`` alone."""
+
+
+def _check_extra(extra: dict[str, Any]) -> dict[str, Any]:
+    for name in extra:
+        option = name.replace("_", "-")
+        if option in OPTIONS_OF_KEYS:
+            key = OPTIONS_OF_KEYS[option]
+            raise ValueError(f"`{name}` is set by {f'the key {key!r}' if key else 'the driver itself'}; take it out")
+    return extra
+
+
 class Profile(Params):
     """How the tasks of a role are run."""
 
-    executor: Literal["local", "inline"] = "local"
-    """local: background jobs on this machine, which outlive the driver; inline: children of the driver itself."""
+    executor: Literal["slurm", "local", "inline"] = "local"
+    """slurm: jobs of a cluster; local: background jobs on this machine, which outlive the driver; inline: children of
+    the driver itself."""
     workers: PositiveInt = 1
     """Tasks side by side on this machine."""
+    parallel_tasks: PositiveInt = 1
+    """SLURM: tasks side by side within a job."""
+    max_jobs: Annotated[PositiveInt, Field(le=1000)] = 200
+    """SLURM: jobs in the queue at once; tasks are grouped so that a batch fits, unless ``group_size`` is given."""
+    partition: Word | None = None
+    """SLURM: where jobs run; the site's default when left out."""
+    account: Word | None = None
+    """SLURM: what they are charged to."""
+    qos: Word | None = None
+    """SLURM: quality of service."""
+    nodes: PositiveInt = 1
+    """SLURM: nodes of a job."""
+    tasks_per_node: PositiveInt = 1
+    """SLURM: MPI ranks on a node. The launcher in ``command`` starts them; the job starts one program."""
+    cpus_per_task: PositiveInt | None = None
+    """SLURM: cores of a rank."""
+    gpus_per_node: NonNegativeInt = 0
+    """SLURM: GPUs of a node."""
+    mem_gb: Annotated[PositiveFloat, Unit("GB")] | None = None
+    """SLURM: memory of a node; the site's default when left out."""
+    use_srun: Bool = False
+    """SLURM: start the job's program by `srun`."""
+    wckey: Word | None = None
+    """SLURM: workload characterization key."""
+    extra: Annotated[dict[OptionName, Word | Int | Float | Literal[True]], AfterValidator(_check_extra)] = Field(
+        default={}
+    )
+    """SLURM: further options of `sbatch`, e.g. ``{"constraint": "v100", "exclusive": true}``."""
     command: Annotated[str, AfterValidator(_check_command)] | None = None
     """The program with its launcher, e.g. ``mpirun -np 4 pw.x``; split as a shell would, run without one.
     None for ``query``: it is a program of our own, run by the Python that runs `al`."""
@@ -54,9 +114,10 @@ class Profile(Params):
         Annotated[tuple[Minutes, ...], Field(min_length=1)] | None,
         BeforeValidator(as_list, json_schema_input_type=Minutes | list[Minutes] | None),
     ] = None
-    """Longest time a task may take; a list gives each retry more."""
+    """Longest time a task may take; a list gives each retry more. With SLURM also the time limit of a job, whatever
+    number of tasks it carries: what was not begun in time is submitted again."""
     group_size: PositiveInt | None = None
-    """Tasks a job carries; all of a batch when left out."""
+    """Tasks a job carries. When left out: all of a batch; with SLURM as few as ``max_jobs`` allows."""
     retries: NonNegativeInt = 2
     """How often a task that the machine (not the physics) ended is run again."""
     max_failed: NonNegativeInt = 2
@@ -66,6 +127,23 @@ class Profile(Params):
 
     pack: Bool = False
     """Put the task folders of a finished step into one archive, tasks.zip; of explore, label, relax and aimd."""
+
+    @property
+    def is_slurm(self) -> bool:
+        return self.executor == "slurm"
+
+    @property
+    def side_by_side(self) -> int:
+        """Tasks that a job runs at once."""
+        return self.parallel_tasks if self.is_slurm else self.workers
+
+    def tasks_per_job(self, n_tasks: int) -> int:
+        """Return how many of so many waiting tasks a job carries."""
+        return self.group_size or (-(-n_tasks // self.max_jobs) if self.is_slurm else n_tasks)
+
+    def sbatch_extra(self) -> dict[str, str | int | float]:
+        """Return the further options of `sbatch`."""
+        return {name.replace("_", "-"): value for name, value in self.extra.items()}
 
     def argv(self, default: str) -> tuple[str, ...]:
         """Return the program with its launcher as an argument list."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from al_driver.files import write_json
-from al_driver.jobs.batch import BatchResult, Progress, run_batch
+from al_driver.jobs.batch import run_batch
+from al_driver.jobs.progress import BatchResult, Progress
 from al_driver.jobs.task import Task
 from al_driver.layout import JOBS_DIR, STEP_FILE, STEPS, WorkFolder
 from al_driver.schema.resource import Resources, Role

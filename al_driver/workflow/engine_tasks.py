@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError, StateMismatch
 from al_driver.files import hash_path, read_json, write_json
-from al_driver.jobs.batch import BatchResult
 from al_driver.jobs.journal import read_last_runs
+from al_driver.jobs.progress import BatchResult
 from al_driver.jobs.task import Task
 from al_driver.layout import ARCHIVE_FILE, CALCULATION_KEYS_FILE, JOBS_DIR
 from al_driver.schema.resource import Role

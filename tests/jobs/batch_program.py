@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.errors import AlError, EngineError
-from al_driver.jobs.batch import BatchResult, run_batch
+from al_driver.jobs.batch import run_batch
+from al_driver.jobs.progress import BatchResult
 from al_driver.jobs.task import Task
 from al_driver.schema.resource import Profile
 

@@ -10,7 +10,8 @@ import pytest
 from batch_program import make_task, run_scripts, verify_result, wait_until, write_nothing
 
 from al_driver.errors import ConfigError, EngineError, TasksFailed
-from al_driver.jobs.batch import Progress, run_batch
+from al_driver.jobs.batch import run_batch
+from al_driver.jobs.progress import Progress
 from al_driver.jobs.task import Task
 from al_driver.schema.resource import Profile
 

@@ -14,10 +14,15 @@ class Sleeper:
     """A job that was submitted and has not begun."""
 
     job_id = "7"
+    log = None
+    decides = False
     waits = True
 
     def is_alive(self) -> bool:
         return self.waits
+
+    def cause(self) -> None:
+        """No scheduler tells."""
 
     def cancel(self) -> None:
         """Nothing runs in this process."""

@@ -209,7 +209,11 @@ INIT_CASES = [
 RESOURCE_CASES = [
     ("labels", {}, "labels: there is no such key; did you mean 'label'?"),
     ("default", "local", "default: needs an object {…}"),
-    ("default.executor", "locl", 'default.executor: needs "local" or "inline"; found "locl"; did you mean \'local\'?'),
+    (
+        "default.executor",
+        "locl",
+        'default.executor: needs "slurm", "local" or "inline"; found "locl"; did you mean \'local\'?',
+    ),
     ("default.workers", 0, "default.workers: needs a whole number larger than 0; found 0"),
     ("default.env.A", 1, "default.env.A: needs a text; found 1"),
     ("default.env", ["A=1"], "default.env: needs an object {…}"),

@@ -18,7 +18,7 @@ from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import write_frames
 from al_driver.data.lammps import read_data
 from al_driver.errors import TasksFailed
-from al_driver.jobs.batch import BatchResult
+from al_driver.jobs.progress import BatchResult
 from al_driver.jobs.task import Task
 from al_driver.schema.load import load_params
 from al_driver.schema.resource import Role

@@ -17,7 +17,7 @@ from al_driver.data.frames import read_frames
 from al_driver.errors import ConfigError, StateMismatch, TasksFailed
 from al_driver.files import read_json
 from al_driver.jobs.attempts import Failure
-from al_driver.jobs.batch import BatchResult
+from al_driver.jobs.progress import BatchResult
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.workflow import verbs

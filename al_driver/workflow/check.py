@@ -14,7 +14,7 @@ from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Training
 from al_driver.workflow.check_data import check_data, open_init_bulks
 from al_driver.workflow.check_init import check_init_files, check_named
-from al_driver.workflow.check_programs import check_engines, check_program, check_resources
+from al_driver.workflow.check_programs import check_engines, check_program, check_resources, render_scripts
 from al_driver.workflow.check_target import check_target, describe_target, most_labels
 from al_driver.workflow.outliers import second_look
 from al_driver.workflow.references import check_references
@@ -99,6 +99,7 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
     frame = first.atoms.copy()
     frame.info["structure"] = first.structure
     report.inputs |= render_files(lambda folder: params.label_engine.write_inputs(frame, folder), "label")
+    report.inputs |= render_scripts(resources, ("train", "explore", "query", "label"))
     profile = resources.role("train")
     train = params.train.command(profile.argv(params.train.default_command), profile.env)
     explore = (*resources.role("explore").argv(params.explore.default_command), *params.explore.arguments())

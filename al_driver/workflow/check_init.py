@@ -9,7 +9,7 @@ from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Rela
 from al_driver.schema.resource import Resources
 from al_driver.schema.suggest import nearest
 from al_driver.structures.supercell import check_size, make_supercell
-from al_driver.workflow.check_programs import check_engines, check_resources
+from al_driver.workflow.check_programs import check_engines, check_resources, render_scripts
 from al_driver.workflow.foretell import expected_counts, expected_split
 from al_driver.workflow.outliers import second_look
 from al_driver.workflow.report import Report, render_files
@@ -37,6 +37,8 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
         for index, entry in enumerate(params.structures):
             report.collect(lambda entry=entry: _check_frames(entry, params), f"structures[{index}]")  # type: ignore[misc]
             report.inputs |= _render_entry(entry, params) | report.inputs  # one of each kind, the first
+        if resources is not None:
+            report.inputs |= render_scripts(resources, [role for role, engines in wanted.items() if engines])
     return report
 
 

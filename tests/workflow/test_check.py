@@ -340,3 +340,26 @@ def test_init_bulk_reads_every_structure(folder: Path, changes: dict[str, Any], 
 def test_without_files_only_keys_and_values_are_checked(folder: Path) -> None:
     (folder / "param.json").write_text(json.dumps(RUN | {"init_data": ["dta"]}))
     assert check(folder / "param.json", folder / "resource.json", no_files=True).problems == []
+
+
+def test_the_script_of_each_slurm_role_is_shown_and_keys_without_effect_are_told(folder: Path) -> None:
+    label = {"executor": "slurm", "partition": "cpu", "timeout_min": [30, 60], "workers": 4, "command": "no-such-code"}
+    report = check_param(folder, {}, {"label": label, "explore": {"partition": "gpu"}})
+    assert [name for name in report.inputs if name.endswith("submit.sh")] == ["label/submit.sh"]
+    assert "#SBATCH --partition=cpu\n" in report.inputs["label/submit.sh"]
+    assert "#SBATCH --time=30\n" in report.inputs["label/submit.sh"]
+    assert told(report) == []
+    warnings = [text for text in told(report, "warning") if "sbatch" not in text]
+    assert warnings == [
+        'explore.partition (resource file): has no effect with "executor": "local"; set "slurm", or take it out',
+        "label.workers (resource file): has no effect with SLURM; tasks side by side within a job are `parallel_tasks`",
+        "label.command (resource file): program 'no-such-code' is neither on the PATH nor beside this Python; "
+        "the nodes of the cluster must have it",
+    ]
+
+
+def test_without_slurm_a_check_warns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("al_driver.workflow.check_programs.find_program", lambda name: None)
+    report = check_param(folder, {}, {"label": {"executor": "slurm"}})
+    found = "label.executor (resource file): sbatch is not found: SLURM is not here; run al where jobs are submitted"
+    assert told(report, "warning") == [found]

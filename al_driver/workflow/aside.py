@@ -7,7 +7,9 @@ from pathlib import Path
 
 from al_driver.errors import ConfigError
 from al_driver.files import read_json
+from al_driver.jobs.array import find_handles
 from al_driver.jobs.job import Job, end_jobs
+from al_driver.jobs.slurm import Watch
 from al_driver.layout import GROUP_FILE, JOBS_DIR, STEPS, WorkFolder
 
 
@@ -49,16 +51,18 @@ def check_reached(folder: WorkFolder, iteration: int) -> None:
 
 def _end_jobs_below(path: Path) -> None:
     """End the jobs that an earlier driver left running in a step's folder, or in an iteration's."""
-    jobs = []
+    jobs, watch = [], Watch()
     for above in ("", "*/", "*/*/"):  # a retry lies in its label step
-        pattern = f"{above}{JOBS_DIR}*/*/{GROUP_FILE}"
-        for group in sorted(path.glob(pattern)):
-            rows = read_json(group)["tasks"]
-            folders = {row["task"]: row["folder"] for row in rows}
-            job = Job(group.parent.absolute(), {row["task"]: row["attempt"] for row in rows}, folders)
-            job.read_ends()
-            if not job.ended and not job.give_up():
-                jobs.append(job)
+        for jobs_dir in sorted(path.glob(f"{above}{JOBS_DIR}*")):
+            handles = find_handles(jobs_dir, watch)
+            for group in sorted(jobs_dir.glob(f"*/{GROUP_FILE}")):
+                rows = read_json(group)["tasks"]
+                folders = {row["task"]: row["folder"] for row in rows}
+                job = Job(group.parent.absolute(), {row["task"]: row["attempt"] for row in rows}, folders)
+                job.handle = handles.get(group.parent.name)
+                job.read_ends()
+                if not job.ended and (job.handle is not None or not job.give_up()):
+                    jobs.append(job)
     end_jobs(jobs)
     for job in jobs:  # children that a killed runner had no time to tell of
         job.is_alive()

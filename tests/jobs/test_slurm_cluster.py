@@ -15,6 +15,7 @@ from test_resume import count_lines, finish, logging_scripts, start_driver
 from al_driver.errors import ConfigError, TasksFailed
 from al_driver.jobs.batch import run_batch
 from al_driver.schema.resource import Profile
+from al_driver.workflow.aside import set_aside
 
 sys.path.append(str(Path(__file__).parents[1]))
 from slurm_cluster import PROGRAMS, Cluster, run_cluster
@@ -208,6 +209,18 @@ def test_an_interrupted_driver_cancels_its_own_jobs_alone(tmp_path, cluster):
     (tmp_path / "again").touch()
     assert len(finish(tmp_path, scripts, executor="slurm")["done"]) == 2
     assert details(tmp_path) == []  # what a driver cancelled is held against no task
+
+
+def test_a_step_that_is_set_aside_leaves_no_job_behind(tmp_path, cluster):
+    step = tmp_path / "label"
+    step.mkdir()
+    driver = start_driver(step, {"t": f"touch {tmp_path}/begun; exec sleep 60"}, executor="slurm")
+    wait_until(lambda: (tmp_path / "begun").exists(), 30)
+    driver.kill()
+    driver.wait()
+    aside = set_aside(step)
+    assert aside.name == "label.bak.1" and not step.exists()
+    wait_until(lambda: running_jobs(cluster) == [], 30)
 
 
 def test_a_job_that_cannot_begin_says_why(tmp_path, cluster, monkeypatch):

@@ -11,7 +11,7 @@ from al_driver.data.dataset import find_systems, read_system
 from al_driver.errors import ConfigError, FolderLocked, StateMismatch
 from al_driver.files import read_json
 from al_driver.jobs.attempts import Failure
-from al_driver.jobs.batch import BatchResult
+from al_driver.jobs.progress import BatchResult
 from al_driver.workflow.context import Context
 from al_driver.workflow.gather import gather
 from al_driver.workflow.history import find_work_folder

@@ -69,7 +69,7 @@ def run_batch(
     Raises
     ------
     ConfigError
-        If a program is missing; nothing was submitted.
+        If a program is missing, or the scheduler refuses a job: nothing of it was submitted, and what runs goes on.
     TasksFailed
         If more tasks failed than the profile allows. What failed is run again by the next call.
     FolderLocked
@@ -81,8 +81,8 @@ def run_batch(
     try:
         batch.recover()
         batch.run()
-    except FolderLocked:
-        raise
+    except (FolderLocked, ConfigError):
+        raise  # what runs is sound; the next call finds it again
     except BaseException:
         end_jobs(batch.jobs)
         raise

@@ -123,6 +123,15 @@ def test_what_the_site_refuses_stops_at_once_with_its_words(tmp_path, cluster, k
     assert len(run_scripts(tmp_path, {"t": "touch result"}, slurm()).done) == 1
 
 
+def test_what_runs_goes_on_when_a_retry_is_refused(tmp_path, cluster):
+    scripts = {"short": "kill -9 $$", "long": f"echo x >> {tmp_path}/log; sleep 8; touch result"}
+    with pytest.raises(ConfigError, match=r"Requested time limit is invalid"):
+        run_scripts(tmp_path, scripts, slurm(timeout_min=(5, 2000)))  # the partition allows 1000
+    scripts["short"] = "touch result"
+    assert len(run_scripts(tmp_path, scripts, slurm(timeout_min=(5, 10))).done) == 2
+    assert (tmp_path / "log").read_text() == "x\n"
+
+
 def test_a_second_try_is_given_more_time(tmp_path, cluster):
     script = (
         "squeue -h -o %l -j $SLURM_JOB_ID > limit; "

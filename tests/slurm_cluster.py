@@ -1,6 +1,9 @@
 """A private SLURM cluster on this machine: nodes that are processes, a key, ports and a database of its own.
 
 Needs root, and the Debian packages slurm-wlm, munge, slurmdbd and mariadb-server; nothing under /etc is touched.
+
+Run as a program it is the guard of a cluster: ``python slurm_cluster.py FOLDER`` waits until its stdin is closed, as
+the end of pytest closes it in whatever way, and kills what belongs to the cluster of that folder.
 """
 
 import os
@@ -8,10 +11,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd")
@@ -167,8 +171,27 @@ def run_cluster(n_nodes: int = 1, *, accounting: bool, n_cpus: int = 4) -> Itera
         folder = Path(name)
         folder.chmod(0o755)
         cluster = Cluster(folder, n_nodes, accounting=accounting, n_cpus=n_cpus)
+        guard = subprocess.Popen([sys.executable, __file__, name], stdin=subprocess.PIPE, start_new_session=True)
         try:
             cluster.start()
             yield cluster
         finally:
             cluster.stop()
+            guard.communicate(timeout=30)
+
+
+def kill_all(folder: Path) -> None:
+    """Kill every process that was told of the cluster of a folder: daemons, the steps of jobs, what they run."""
+    told = f"SLURM_CONF={folder}/slurm.conf".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                if told in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    watched = Path(sys.argv[1])
+    sys.stdin.read()
+    kill_all(watched)
+    shutil.rmtree(watched, ignore_errors=True)

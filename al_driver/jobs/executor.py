@@ -47,6 +47,9 @@ class Handle(Protocol):
     def is_alive(self) -> bool:
         """Say whether the job may still start or run, as far as the executor knows."""
 
+    def is_known_of(self, moment: float) -> bool:
+        """Say whether what is known of the job was told after a moment of ``time.monotonic``."""
+
     def cancel(self) -> None:
         """End a job that runs inside this process, or elsewhere; those on this machine are ended by signal."""
 
@@ -71,6 +74,9 @@ class _Here:
 
     def cause(self) -> None:
         return None
+
+    def is_known_of(self, moment: float) -> bool:
+        return True
 
 
 class Inline:

@@ -99,7 +99,7 @@ class Job:
             return False
         if self.handle.is_alive():
             seen = event.setdefault("seen", time.monotonic())
-            return bool(event.get("cancelled")) or time.monotonic() - seen < CAUSE_SECONDS
+            return bool(event.get("cancelled")) or not self.handle.is_known_of(seen + CAUSE_SECONDS)
         event["cancelled"] = event.get("cancelled") or self.cause in TAKEN or self.cause == "CANCELLED"
         return False
 

@@ -114,6 +114,7 @@ class Watch:
     _accounting: bool = True
     _interval: float = SHORTEST_INTERVAL
     _next: float = 0.0
+    _answered: float = float("-inf")
 
     def add(self, job_id: str) -> None:
         self.wanted.add(job_id)
@@ -129,6 +130,14 @@ class Watch:
             self._look()
         return self.states.get(job_id)
 
+    def is_known_of(self, moment: float) -> bool:
+        """Say whether the scheduler has answered since a moment; if not, it is asked soon."""
+        if self._answered >= moment:
+            return True
+        self._interval = SHORTEST_INTERVAL
+        self._next = min(self._next, self.clock() + SHORTEST_INTERVAL)
+        return False
+
     def is_lost(self, job_id: str) -> bool:
         """Say whether answers have left a job out for so long that nobody will tell how it ended."""
         since, answers = self._missing.get(job_id, (0.0, 0))
@@ -138,7 +147,7 @@ class Watch:
         open_ids = {job_id for job_id in self.wanted if self.states.get(job_id) not in ENDED}
         if not open_ids:
             return
-        answer = None
+        answer, asked = None, self.clock()
         if self._accounting:
             answer = self.ask(sacct_command({job_id.partition("_")[0] for job_id in open_ids}))
         if answer is None:
@@ -149,6 +158,7 @@ class Watch:
         news = {job_id: told[job_id] for job_id in open_ids & told.keys() if told[job_id] != self.states.get(job_id)}
         self.states |= news
         if answer is not None:
+            self._answered = asked
             for job_id in open_ids - told.keys():
                 since, answers = self._missing.get(job_id, (now, 0))
                 self._missing[job_id] = (since, answers + 1)
@@ -177,6 +187,9 @@ class SlurmHandle:
 
     def is_alive(self) -> bool:
         return self.watch.state(self.job_id) not in ENDED and not self.watch.is_lost(self.job_id)
+
+    def is_known_of(self, moment: float) -> bool:
+        return self.watch.is_known_of(moment)
 
     def cause(self) -> str | None:
         """Return SLURM's word for how the job ended; None while, or where, it does not tell."""

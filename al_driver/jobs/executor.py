@@ -75,7 +75,7 @@ class _Here:
     def cause(self) -> None:
         return None
 
-    def is_known_of(self, moment: float) -> bool:
+    def is_known_of(self, _moment: float) -> bool:
         return True
 
 

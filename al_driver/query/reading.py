@@ -1,12 +1,15 @@
 """From the folders of molecular dynamics to the lines of candidates: what every program of a query begins with."""
 
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
-from al_driver.errors import StateMismatch
+from al_driver.errors import AlError, StateMismatch
 from al_driver.explorers.base import Explorer
+from al_driver.layout import QUERY_JOB_FILE
 from al_driver.query.audit import Course
 from al_driver.query.job import QueryJob
 from al_driver.query.report import FramesFile
@@ -15,6 +18,23 @@ from al_driver.query.shortlist import Stretches
 from al_driver.query.window import read_scored
 from al_driver.schema.plugins import find_plugins, plugin_name
 from al_driver.seeds import make_rng
+
+EXIT_CODE = 3
+
+
+def run_program(work: Callable[[Path], None], arguments: Sequence[str]) -> int:
+    """Do the work of a program in the folder that its one argument names; return the exit code.
+
+    An error that is foreseen is told in one to three lines.
+    """
+    try:
+        if len(arguments) != 1:
+            raise AlError(f"found {len(arguments)} arguments; expected one, the folder that holds {QUERY_JOB_FILE}.")
+        work(Path(arguments[0]))
+    except AlError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CODE
+    return 0
 
 
 def read_job(path: Path) -> QueryJob:
@@ -75,7 +95,7 @@ def take_census(
 
 
 def _make_census(job: QueryJob, structure: str) -> Census:
-    candidates = Stretches(job.shortlist_length(structure)) if job.query.compares else None
+    candidates = Stretches(job.shortlist_length(structure)) if job.compares else None
     return Census(job.cap(structure), job.n_audits, candidates)
 
 

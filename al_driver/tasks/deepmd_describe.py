@@ -10,7 +10,6 @@ first model, which drives the dynamics. Frames are taken a batch at a time; of t
 `MAX_TRAINING_ATOMS` atoms are looked at, in frames drawn once for all, and none is kept.
 """
 
-import importlib.util
 import json
 import os
 import sys
@@ -27,7 +26,8 @@ BLOCK_ROWS = 2_000
 
 def main() -> int:
     """Do everything in the current folder; return the exit status."""
-    sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # neighbours are no libraries
+    here = str(Path(__file__).parent)
+    sys.path[:] = [*(entry for entry in sys.path if entry != here), here]  # neighbours come after the libraries
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("DP_INTRA_OP_PARALLELISM_THREADS", threads)
     os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
@@ -188,10 +188,10 @@ def training_batches(systems: Sequence[str], type_map: Sequence[str]) -> Iterato
 
     If they have more than `MAX_TRAINING_ATOMS` atoms, frames are drawn, the same for every model.
     """
+    import deepmd_evaluate
     import numpy as np
 
-    read = load_neighbour("deepmd_evaluate")
-    shapes = [read.load(Path(system), "coord").shape for system in systems]
+    shapes = [deepmd_evaluate.load(Path(system), "coord").shape for system in systems]
     frames = np.array([(index, frame) for index, (count, _) in enumerate(shapes) for frame in range(count)])
     n_atoms = np.array([shapes[index][1] // 3 for index, _ in frames])
     if n_atoms.sum() > MAX_TRAINING_ATOMS:
@@ -200,9 +200,9 @@ def training_batches(systems: Sequence[str], type_map: Sequence[str]) -> Iterato
         frames = frames[np.sort(order[:n_kept])]
     for index in np.unique(frames[:, 0]):
         system, own = Path(systems[index]), frames[frames[:, 0] == index, 1]
-        coords = read.load(system, "coord")
-        cells = None if (system / "nopbc").exists() else read.load(system, "box")
-        types = read.model_types(system, len(coords), list(type_map))
+        coords = deepmd_evaluate.load(system, "coord")
+        cells = None if (system / "nopbc").exists() else deepmd_evaluate.load(system, "box")
+        types = deepmd_evaluate.model_types(system, len(coords), list(type_map))
         for batch in make_batches([coords.shape[1] // 3] * len(own), [cells is not None] * len(own)):
             chosen = own[batch]
             yield coords[chosen], None if cells is None else cells[chosen], types[chosen]
@@ -226,16 +226,6 @@ def take_frames(frames: Mapping[str, Any], batch: Sequence[int]) -> tuple[Any, A
     rows = np.array([np.arange(ends[frame] - frames["n_atoms"][frame], ends[frame]) for frame in batch])
     cells = frames["cells"][batch].reshape(-1, 9) if frames["periodic"][batch[0]] else None
     return frames["positions"][rows].reshape(len(batch), -1), cells, frames["kinds"][rows]
-
-
-def load_neighbour(name: str) -> Any:
-    """Return the module of a file beside this one; that folder itself is no place to import from."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name}.py cannot be loaded from {Path(__file__).parent}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compare a model of DeePMD-kit with labels: errors, and the numbers a parity plot is drawn from.
 
-`deepmd_train.py` loads this file by its path, in the Python that has DeePMD-kit: like that program it imports nothing
+`deepmd_train.py` imports this file, in the Python that has DeePMD-kit: like that program it imports nothing
 of `al_driver`. eV, eV/atom, eV/Å.
 """
 

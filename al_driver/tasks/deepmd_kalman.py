@@ -1,6 +1,6 @@
 """The Kalman filter (LKF) of DeePMD-kit as we train with it: its blocks, and how it goes on where a parent ended.
 
-`deepmd_train.py` loads this file by its path, in the Python that has DeePMD-kit: like that program it imports nothing
+`deepmd_train.py` imports this file, in the Python that has DeePMD-kit: like that program it imports nothing
 of `al_driver`. RLEKF, arXiv 2212.06989.
 
 DeePMD-kit 3.2 does not continue a filter: even ``--restart`` begins with a covariance of its own, the identity, and

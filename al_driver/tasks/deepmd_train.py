@@ -11,7 +11,6 @@ follows the number of CPUs.
 """
 
 import copy
-import importlib.util
 import json
 import math
 import os
@@ -39,7 +38,8 @@ class Failure(Exception):
 
 def main() -> int:
     """Do everything in the current folder; return the exit status."""
-    sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]  # neighbours are no libraries
+    here = str(Path(__file__).parent)
+    sys.path[:] = [*(entry for entry in sys.path if entry != here), here]  # neighbours come after the libraries
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("DP_INTRA_OP_PARALLELISM_THREADS", threads)
     os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
@@ -84,16 +84,19 @@ def count_frames(systems: Sequence[str]) -> int:
 def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
     """Train, freeze, compress where asked, evaluate; return what `evaluation.json` holds."""
     import deepmd
+    import deepmd_evaluate
+    import deepmd_kalman
+    import deepmd_virtual
     import torch
     from deepmd.main import main as dp
 
     parent = spec["parent"] and Path(spec["parent"], "model.ckpt.pt")
-    kalman = load_neighbour("deepmd_kalman") if spec.get("kalman") else None
     weights = adopt_parent(config, parent) if parent else None
     if weights is not None:
         write_json(Path("input.json"), config)
     losses = watch_training(spec["seed"], weights)
-    seen = kalman.watch_filter(spec["kalman"], parent, partial(Failure, "engine_error")) if kalman else None
+    refuse = partial(Failure, "engine_error")
+    seen = deepmd_kalman.watch_filter(spec["kalman"], parent, refuse) if spec.get("kalman") else None
     try:
         dp(["--pt", "train", "input.json", "-o", "out.json", *(["--init-model", str(parent)] if parent else [])])
     except RuntimeError as error:  # DeePMD-kit's own finding of what `watch_training` looks for
@@ -110,11 +113,10 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
         dp(["--pt", "compress", "-i", "frozen_model.pth", "-o", "compressed.pth"])
         Path("compressed.pth").replace("frozen_model.pth")
     covariance = None
-    if kalman and seen:
-        virtual, data = load_neighbour("deepmd_virtual"), load_neighbour("deepmd_evaluate")
-        covariance = kalman.describe_filter(seen.optimizer)
-        covariance["virtual"] = virtual.write_virtual_models(
-            seen, covariance["log_inflation"], spec, data, config["training"], partial(Failure, "engine_error")
+    if seen:
+        covariance = deepmd_kalman.describe_filter(seen.optimizer)
+        covariance["virtual"] = deepmd_virtual.write_virtual_models(
+            seen, covariance["log_inflation"], spec, deepmd_evaluate, config["training"], refuse
         )
     return {
         **evaluate(config["training"]),
@@ -253,16 +255,6 @@ def check_first_loss(config: Mapping[str, Any], losses: SimpleNamespace) -> dict
     return {"first_loss": losses.first, "parent_loss": losses.expected}
 
 
-def load_neighbour(name: str) -> Any:
-    """Return the module of a file beside this one; that folder itself is no place to import from."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{name}.py cannot be loaded from {Path(__file__).parent}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def evaluate(training: Mapping[str, Any]) -> dict[str, Any]:
     """Compare the frozen model with the labels; leave ``evaluation.npz``, and return what `evaluation.json` says.
 
@@ -271,10 +263,11 @@ def evaluate(training: Mapping[str, Any]) -> dict[str, Any]:
     Failure
         If the model gives an energy or a force that is not finite.
     """
+    import deepmd_evaluate
     import numpy as np
 
     try:
-        summary, arrays = load_neighbour("deepmd_evaluate").evaluate(training)
+        summary, arrays = deepmd_evaluate.evaluate(training)
     except FloatingPointError as error:
         raise Failure("not_finite", str(error)) from error
     np.savez("evaluation.npz", **arrays)

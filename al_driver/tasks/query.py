@@ -12,7 +12,7 @@ from ase import Atoms
 
 from al_driver.data.dataset import find_systems, read_system, stored_key
 from al_driver.data.gate import too_close
-from al_driver.errors import AlError, StateMismatch
+from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Explorer
 from al_driver.files import write_json
 from al_driver.layout import FRAMES_FILE, QUERY_JOB_FILE, SUMMARY_FILE
@@ -20,12 +20,10 @@ from al_driver.query.diversity import DiverseOrders
 from al_driver.query.features import Features
 from al_driver.query.job import QueryJob
 from al_driver.query.lines import Orders
-from al_driver.query.reading import find_explorer, read_job, take_census
+from al_driver.query.reading import find_explorer, read_job, run_program, take_census
 from al_driver.query.report import FramesFile, make_summary, write_selected
 from al_driver.query.selection import Census, Choice, Chooser, choose_frames
 from al_driver.query.window import CANDIDATE
-
-EXIT_CODE = 3
 
 
 def run_query(directory: Path) -> None:
@@ -65,25 +63,12 @@ def _choose(directory: Path, job: QueryJob, explorer: type[Explorer], census: di
 
 def _make_orders(directory: Path, job: QueryJob, census: dict[str, Census]) -> Orders | None:
     """Return how candidates are picked where they are compared; None where the first in line are taken."""
-    is_idle = job.budget == 0 or not any(seen.counts[CANDIDATE] for seen in census.values())
-    if is_idle or not job.query.compares:
+    if not job.compares or not any(seen.counts[CANDIDATE] for seen in census.values()):
         return None
     if job.features is None:
         raise StateMismatch(f"{directory / QUERY_JOB_FILE} names no features; `al run` describes candidates first.")
     return DiverseOrders(Features(directory / job.features), job.query.score_power)
 
 
-def main(arguments: list[str]) -> int:
-    """Run a query; return the exit code."""
-    try:
-        if len(arguments) != 1:
-            raise AlError(f"found {len(arguments)} arguments; expected one, the folder that holds {QUERY_JOB_FILE}.")
-        run_query(Path(arguments[0]))
-    except AlError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CODE
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_program(run_query, sys.argv[1:]))

@@ -12,12 +12,9 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.dataset import stored_frame
-from al_driver.errors import AlError
 from al_driver.layout import QUERY_JOB_FILE, SHORTLIST_FILE
 from al_driver.query.job import QueryJob
-from al_driver.query.reading import find_explorer, read_job, take_census
-
-EXIT_CODE = 3
+from al_driver.query.reading import find_explorer, read_job, run_program, take_census
 
 
 def write_shortlist(directory: Path) -> None:
@@ -61,17 +58,5 @@ def _read_candidates(directory: Path, job: QueryJob) -> Iterator[tuple[int, int,
                     yield task, step, stored_frame(atoms, job.type_map)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the shortlist; return the exit code."""
-    try:
-        if len(arguments) != 1:
-            raise AlError(f"found {len(arguments)} arguments; expected one, the folder that holds {QUERY_JOB_FILE}.")
-        write_shortlist(Path(arguments[0]))
-    except AlError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_CODE
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_program(write_shortlist, sys.argv[1:]))

@@ -19,7 +19,8 @@ from al_driver.data.frames import read_frames
 from al_driver.data.lammps import make_rotation, write_data
 from al_driver.layout import QUERY_JOB_FILE
 from al_driver.query.job import QueryJob, verify_query
-from al_driver.tasks.query import main, run_query
+from al_driver.query.reading import run_program
+from al_driver.tasks.query import run_query
 from al_driver.tasks.shortlist import write_shortlist
 
 NAN = float("nan")
@@ -88,6 +89,10 @@ def write_job(root: Path, explored: Sequence[str], **keys: Any) -> Path:
     checked = QueryJob.model_validate(job)
     (folder / QUERY_JOB_FILE).write_text(json.dumps(checked.model_dump(mode="json")))
     return folder
+
+
+def main(arguments: list[str]) -> int:
+    return run_program(run_query, arguments)
 
 
 def run(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], list[Atoms]]:

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,9 @@ def load_program() -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path.append(str(DESCRIBE_PROGRAM.parent))
+    importlib.import_module("deepmd_evaluate")  # its neighbour
+    sys.path.remove(str(DESCRIBE_PROGRAM.parent))
     return module
 
 

@@ -223,8 +223,10 @@ def test_mixed_formulas_molecules_and_missing_virials_are_trained_and_evaluated(
 EVALUATE = """
 import json, sys
 from pathlib import Path
-from al_driver.tasks.deepmd_train import evaluate
-print(json.dumps([evaluate({"validation_data": {"systems": systems}}) for systems in json.loads(sys.argv[1])]))
+from al_driver.tasks import deepmd_train
+sys.path.append(str(Path(deepmd_train.__file__).parent))
+sections = [{"validation_data": {"systems": systems}} for systems in json.loads(sys.argv[1])]
+print(json.dumps([deepmd_train.evaluate(section) for section in sections]))
 """
 
 

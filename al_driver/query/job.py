@@ -34,7 +34,7 @@ class MdTask(Params):
     n_steps: PositiveInt
     """Steps that were asked for."""
     score_factor: PositiveFloat = 1.0
-    """What makes scores of the deviations: those of a virtual committee are û, scaled."""
+    """What makes scores of the deviations: those of a virtual committee are in the unit of errors."""
 
     @property
     def name(self) -> str:
@@ -114,6 +114,11 @@ class QueryJob(Params):
         """Return the most candidates of a structure that are compared."""
         cap = self.cap(structure)
         return self.query.shortlist * (cap if self.budget is None else min(cap, max(self.budget, 1)))
+
+    @property
+    def compares(self) -> bool:
+        """Candidates may be selected, and are compared with each other for it."""
+        return self.query.compares and not self.audits_only and self.budget != 0
 
     @property
     def budget(self) -> int | None:

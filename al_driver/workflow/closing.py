@@ -116,10 +116,14 @@ def _is_done(step: Step) -> bool:
 
 
 def make_stage(params: RunParams, independent: dict[str, int], n_frames: int) -> Stage:
-    """Return the jobs of all stages, each once, repeated until they should hold enough independent frames."""
+    """Return the jobs of all stages, each once, repeated until they should hold enough independent frames.
+
+    Twice as many as were seen to be needed: another model's trajectories may hold fewer, and a look that lacks one is
+    lost.
+    """
     jobs = list(dict.fromkeys(job for stage in params.explore.iterations for job in stage.jobs))
     worst = min((independent.get(name, 1) or 1 for name in explored_structures(params)), default=1)
-    replicas = min(max(math.ceil(n_frames / worst), 1), MOST_REPLICAS)
+    replicas = min(max(math.ceil(2 * n_frames / worst), 1), MOST_REPLICAS)
     return Stage(jobs=tuple(jobs * replicas))
 
 
@@ -171,6 +175,12 @@ def _survivals(params: RunParams, explored: Path, stage: Stage) -> dict[str, Sur
         pressures = sorted({trajectory.pressure for trajectory in own if trajectory.pressure is not None})
         found[name] = Survival(len(own), n_ended[name], tuple(temperatures), tuple(pressures))
     return found
+
+
+def lacks_frames(statement: dict[str, Any]) -> bool:
+    """Say whether nothing but the number of its frames keeps a closing audit from showing what it should."""
+    needed = statement["frames_needed"]
+    return not any(part["bad"] or part["frames"] >= needed for part in statement["structures"] if not part["met"])
 
 
 def why_not_met(statement: dict[str, Any]) -> str | None:

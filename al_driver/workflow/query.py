@@ -76,7 +76,7 @@ def run_query(
             seed = make_seed(params.seed, "closing", iteration)
             job = job.model_copy(update={"n_audits": closing, "audits_only": True, "seed": seed})
         job = job.model_copy(update={"models": _hash_models(models)})
-        if params.query.compares and job.budget != 0:
+        if job.compares:
             job = describe_candidates(context, params, step, job, models, labelled)
         task = Task(
             folder=task_folder,

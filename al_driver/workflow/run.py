@@ -16,7 +16,7 @@ from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Phase
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.audit import calibrate, describe_audits, measure, report_audits
-from al_driver.workflow.closing import Look, make_demand, run_look, why_not_met
+from al_driver.workflow.closing import Look, lacks_frames, make_demand, run_look, why_not_met
 from al_driver.workflow.context import Context
 from al_driver.workflow.converge import why_open
 from al_driver.workflow.explore import explore_inputs, run_explore
@@ -74,9 +74,12 @@ class Loop:
     statement: dict[str, Any] | None = None
     """What the last closing audit shows."""
     n_looks: int = 0
+    is_short: bool = False
+    """What the last closing audit lacked was frames or labels: no error stands in the way."""
 
     def iterate(self, iteration: int, stage: Stage) -> str | None:
         """Run one iteration; say why its stage is not done, or None when it is."""
+        self.is_short = False
         trained = self._train(iteration)
         models = model_paths(self.params, self.context.folder.step(iteration, "train"), trained)
         explored = self._explore(iteration, stage, models, trained)
@@ -108,17 +111,19 @@ class Loop:
         calibration = calibrate(self.params, self.audits, None)
         if calibration is None:
             return None
-        if (left := self.labels_left()) is not None and left < self._look_cost():
+        self.is_short = (left := self.labels_left()) is not None and left < self._look_cost()
+        if self.is_short:
             return f"{left} labels are left, and a closing audit takes {self._look_cost()}: raise max_labels"
         self.n_looks += 1
         look = Look(self.n_looks, self._final_step(), self.finish, self.systems, calibration, self.independent)
         self.statement = run_look(self.context, self.params, look)
         self.n_labelled += sum(part["frames"] for part in self.statement["structures"])
+        self.is_short = lacks_frames(self.statement)
         return why_not_met(self.statement)
 
     def advice(self) -> str:
-        """Return what stands in the way, and what to do about it."""
-        return find_reason(self.seen, self.params.query)
+        """Return what stands in the way, and what to do about it; nothing where the reason says that itself."""
+        return "" if self.is_short else f". {find_reason(self.seen, self.params.query)}"
 
     def _look_cost(self) -> int:
         demand = make_demand(self.params, self.n_looks + 1)
@@ -288,4 +293,4 @@ def _run_stages(loop: Loop, params: RunParams) -> Verdict:
     if not open_stages:
         return Verdict("converged", f"in every stage fewer than {query.converged_fraction:.0%} of frames unsure")
     stages = "; ".join(f"stage {number}: {reason}" for number, reason in open_stages.items())
-    return Verdict("not_converged", f"{stages}. {loop.advice()}", loop.statement)
+    return Verdict("not_converged", f"{stages}{loop.advice()}", loop.statement)

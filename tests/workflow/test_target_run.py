@@ -132,7 +132,7 @@ def test_a_run_that_meets_its_target_stops_by_itself_with_a_statement(tmp_path: 
     statement = verdict.statement
     assert statement is not None and statement["look"] == 1
     (part,) = statement["structures"]
-    assert (part["frames"], part["bad"], part["survived"], part["trajectories"]) == (9, 0, 2, 2)
+    assert (part["frames"], part["bad"], part["survived"], part["trajectories"]) == (9, 0, 4, 4)
     assert part["bad_at_most"] <= 0.3 and part["temperatures"] == [300.0] and part["atoms"] == [8]
     shown = status(work)["verdict"]
     assert shown == {"state": "converged", "reason": verdict.reason, "statement": statement}
@@ -156,8 +156,8 @@ def test_closing_frames_are_fresh(tmp_path: Path, tasks: Tasks) -> None:
     inputs = {path.read_text() for path in (folder / "work").glob("*/*/explore/task.*/in.lammps")}
     inputs |= {path.read_text() for path in (folder / "work").glob("iter.*/explore/task.*/in.lammps")}
     seeds = {word for text in inputs for line in text.splitlines() if "velocity" in line for word in line.split()[4:5]}
-    assert len(inputs) == len(seeds) == 5  # three iterations, two replicas
-    assert sum("closing" in name for name in tasks.run) == 2 + 1 + 9
+    assert len(inputs) == len(seeds) == 7  # three iterations, and four replicas
+    assert sum("closing" in name for name in tasks.run) == 4 + 1 + 9
 
 
 def test_an_interrupted_closing_audit_goes_on(tmp_path: Path, tasks: Tasks) -> None:
@@ -190,6 +190,19 @@ def test_a_look_that_fails_is_followed_by_more_learning_and_a_larger_one(
     n_tasks, models = len(tasks.run), sorted((folder / "work").glob("final*"))
     run(folder)  # the first look is not made again, though its model lies aside
     assert len(tasks.run) == n_tasks and sorted((folder / "work").glob("final*")) == models
+
+
+@pytest.mark.usefixtures("tasks")
+def test_a_closing_audit_that_lacks_frames_says_no_word_of_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY)
+    true_state = closing.state_structure
+    monkeypatch.setattr(closing, "state_structure", lambda *args: true_state(*args) | {"met": False, "frames": 5})
+    verdict = run(folder)
+    assert verdict.state == "not_converged"
+    assert verdict.reason.startswith("stage 0: closing audit of si: 5 independent frames, and ")
+    assert verdict.reason.endswith("are needed; explore longer (n_steps) or at more conditions")
 
 
 @pytest.mark.usefixtures("tasks")

@@ -1,7 +1,7 @@
 """What a query leaves behind: ``frames.csv``, ``selected.extxyz`` and ``summary.json``.
 
 Scores in the units of the metric, deviations in eV/Å and eV/atom as LAMMPS wrote them (those of a virtual committee are
-scaled to û), K, bar. ``frames.csv`` may have millions of rows: they are put together in numpy, block by block, from the
+scaled too), K, bar. ``frames.csv`` may have millions of rows: they are put together in numpy, block by block, from the
 very characters of the deviation files.
 """
 

@@ -1,6 +1,6 @@
 """A virtual committee: models drawn from the covariance that one training with a Kalman filter left.
 
-`deepmd_train.py` loads this file by its path, in the Python that has DeePMD-kit: like that program it imports nothing
+`deepmd_train.py` imports this file, in the Python that has DeePMD-kit: like that program it imports nothing
 of `al_driver`. eV/Å.
 
 With P = L Lᵀ, block by block, u² = |∂F/∂w · L|² is the Kalman prediction uncertainty of a force (ALKPU, arXiv
@@ -13,6 +13,10 @@ deviation is σ² = Σ_k |∂F/∂w · L v_k|² / M exactly, since the moves hav
 twice the price. Only differences of models count, so that all are shifted together until the first is the model that
 was trained, which drives. The steps' scale makes LAMMPS's σ equal ε û, where û = u / √(Π 1/λ) undoes the filter's
 forgetting.
+
+û alone does not compare two models: on silicon, errors per û moved by a factor of two from one iteration to the next,
+and bounds set on one model failed for the next. So a score is û in the unit of the model's own training: multiplied by
+the median force error of training frames (an atom's largest, of each frame), divided by their median û. eV/Å.
 """
 
 import math
@@ -27,6 +31,8 @@ LARGEST_CHANGE = 0.02
 MOST_HALVINGS = 30
 MOST_FRAMES, COMBINATIONS, CHECKED_FRAMES = 12, 8, 3
 """Frames whose gradients show the directions, combinations of forces of each, and frames the step is checked on."""
+MOST_MEASURED = 24
+"""Training frames whose errors and deviations give the scores their unit."""
 RATTLE, STRAIN = 0.1, 0.02  # Å, per component; no unit
 _WRAPPED = "model.Default."
 
@@ -57,7 +63,7 @@ def write_virtual_models(
     Returns
     -------
     What ``evaluation.json`` keeps: ``models``, the share of û² on rattled frames that they ``captured``, ``step``, the
-    relative ``change`` that half the step makes, and ``score_factor``, which makes û of LAMMPS's σ.
+    relative ``change`` that half the step makes, and ``score_factor``, which makes scores of LAMMPS's σ.
     """
     import numpy as np
     import torch
@@ -67,7 +73,8 @@ def write_virtual_models(
     weights = find_weights(model, seen.names)
     factors = factorise(seen.optimizer.state[seen.optimizer._params[0]]["P"], refuse)
     rng = np.random.default_rng(spec["seed"])
-    frames = read_frames(training["training_data"]["systems"], model.get_type_map(), data, weights[0].device, rng)
+    systems, type_map = training["training_data"]["systems"], model.get_type_map()
+    frames = read_frames(systems, type_map, data, weights[0].device, rng)
     n_combinations = max(COMBINATIONS, 2 * wanted["virtual_models"] // len(frames) + 1)
     gradients = sample_gradients(seen.model, seen.optimizer._params, frames, n_combinations, rng)
     directions, captured = find_directions(factors, gradients, wanted["virtual_models"])
@@ -80,7 +87,9 @@ def write_virtual_models(
         with moved(weights, step * move):
             torch.jit.save(model, f"virtual.{number:03d}.pth", extra)
     found = {"models": len(moves), "captured": captured, "step": step, "change": change}
-    return found | {"score_factor": 1 / step}
+    known, labels = read_labelled(systems, type_map, data, weights[0].device)
+    unit = measure_unit(model, weights, step * moves, known, labels)
+    return found | {"score_factor": 1 / step if unit is None else unit}
 
 
 def find_weights(model: Any, names: Sequence[str]) -> list[Any]:
@@ -194,19 +203,39 @@ def find_step(
 
 def measure_deviation(model: Any, weights: Sequence[Any], moves: Any, frames: Sequence[Any]) -> float:
     """Return the root mean square of σ over all atoms of some frames."""
+    return float(_forces_of_all(model, weights, moves, frames).var(dim=0, correction=0).mean().sqrt())
+
+
+def measure_unit(
+    model: Any, weights: Sequence[Any], moves: Any, frames: Sequence[Any], labels: Sequence[Any]
+) -> float | None:
+    """Return the median of frames' force errors over that of their deviations, each an atom's largest.
+
+    None where either is no number above rounding: symmetry may leave a perfect crystal no force at all.
+    """
     import torch
 
-    members = [_forces(model, frames)]
+    members = _forces_of_all(model, weights, moves, frames)
+    error = torch.linalg.norm(members[0] - torch.cat(list(labels)), dim=1)
+    deviation = members.var(dim=0, correction=0).sum(dim=1).sqrt()
+    sizes = [len(label) for label in labels]
+    largest = [torch.stack([part.max() for part in torch.split(values, sizes)]) for values in (error, deviation)]
+    over, under = (float(values.median()) for values in largest)
+    return over / under if over > 1e-10 and under > 1e-10 else None
+
+
+def _forces_of_all(model: Any, weights: Sequence[Any], moves: Any, frames: Sequence[Any]) -> Any:
+    """Return the forces of the model as it is, and of those with moved weights, shape (n, atoms of all frames, 3)."""
+    import torch
+
+    def forces() -> Any:
+        return torch.cat([model(*frame)["force"].detach().reshape(-1, 3) for frame in frames])
+
+    members = [forces()]
     for move in moves:
         with moved(weights, move):
-            members.append(_forces(model, frames))
-    return float(torch.stack(members).var(dim=0, correction=0).mean().sqrt())
-
-
-def _forces(model: Any, frames: Sequence[Any]) -> Any:
-    import torch
-
-    return torch.cat([model(*frame)["force"].detach().reshape(-1) for frame in frames])
+            members.append(forces())
+    return torch.stack(members)
 
 
 def read_frames(
@@ -214,19 +243,46 @@ def read_frames(
 ) -> list[tuple[Any, ...]]:
     """Return coordinates, types and cell of some training frames, rattled and strained: beyond what was learnt."""
     import numpy as np
-    import torch
 
-    counts = [len(data.load(Path(system), "energy")) for system in systems]
-    everything = [(Path(system), index) for system, n in zip(systems, counts) for index in range(n)]  # noqa: B905
     frames = []
-    for number in np.unique(np.linspace(0, len(everything) - 1, MOST_FRAMES).astype(int)):
-        system, index = everything[number]
+    for system, index in spread_over(systems, data, MOST_FRAMES):
         coordinates = data.load(system, "coord")[index].reshape(1, -1, 3).astype(float)
         cell = None if (system / "nopbc").exists() else data.load(system, "box")[index].reshape(3, 3).astype(float)
         strain = STRAIN * rng.standard_normal((3, 3))
         deformation = np.eye(3) + (strain + strain.T) / 2
         coordinates = coordinates @ deformation + RATTLE * rng.standard_normal(coordinates.shape)
         types = data.model_types(system, index + 1, type_map)[index : index + 1]
-        arrays = (coordinates, types, None if cell is None else (cell @ deformation).reshape(1, 9))
-        frames.append(tuple(None if array is None else torch.from_numpy(array).to(device) for array in arrays))
+        frames.append(_tensors(coordinates, types, None if cell is None else cell @ deformation, device))
     return frames
+
+
+def read_labelled(
+    systems: Sequence[str], type_map: Sequence[str], data: Any, device: Any
+) -> tuple[list[tuple[Any, ...]], list[Any]]:
+    """Return coordinates, types and cell of some training frames as they are, and the forces of each."""
+    import torch
+
+    frames, labels = [], []
+    for system, index in spread_over(systems, data, MOST_MEASURED):
+        coordinates = data.load(system, "coord")[index].reshape(1, -1, 3).astype(float)
+        cell = None if (system / "nopbc").exists() else data.load(system, "box")[index].astype(float)
+        frames.append(_tensors(coordinates, data.model_types(system, index + 1, type_map)[index:], cell, device))
+        labels.append(torch.from_numpy(data.load(system, "force")[index].reshape(-1, 3).astype(float)).to(device))
+    return frames, labels
+
+
+def spread_over(systems: Sequence[str], data: Any, n_frames: int) -> Iterator[tuple[Path, int]]:
+    """Yield system and index of so many frames, evenly spread over all."""
+    import numpy as np
+
+    counts = [len(data.load(Path(system), "energy")) for system in systems]
+    everything = [(Path(system), index) for system, n in zip(systems, counts) for index in range(n)]  # noqa: B905
+    for number in np.unique(np.linspace(0, len(everything) - 1, n_frames).astype(int)):
+        yield everything[number]
+
+
+def _tensors(coordinates: Any, types: Any, cell: Any, device: Any) -> tuple[Any, ...]:
+    import torch
+
+    arrays = (coordinates, types, None if cell is None else cell.reshape(1, 9))
+    return tuple(None if array is None else torch.from_numpy(array).to(device) for array in arrays)

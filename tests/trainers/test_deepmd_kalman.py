@@ -239,11 +239,12 @@ def test_the_virtual_committee_deviates_as_the_covariance_says(first: Path) -> N
     found = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     kalman = json.loads((first / "evaluation.json").read_text())["kalman"]
     assert found["drives"] < 1e-10, "the first model is the one that was trained"
-    scores = make_filter().score_factor(first) * np.array(found["sigma"])
+    scores = np.array(found["sigma"]) / kalman["virtual"]["step"]
     exact = np.array(found["u"]) * math.exp(-kalman["log_inflation"] / 2)
     assert 0.7 < (scores**2).sum() / (exact**2).sum() < 1.001, "six directions hold most of it, and never more"
     assert 0.7 < kalman["virtual"]["captured"] <= 1
     assert kalman["virtual"]["change"] < 0.02
+    assert make_filter().score_factor(first) == kalman["virtual"]["score_factor"] > 0
 
 
 def test_every_virtual_model_must_lie_there(tmp_path: Path) -> None:

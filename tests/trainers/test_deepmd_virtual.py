@@ -5,7 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from al_driver.tasks.deepmd_virtual import FIRST_STEP, factorise, find_directions, find_step, mix_directions, moved
+from al_driver.tasks.deepmd_virtual import (
+    FIRST_STEP,
+    factorise,
+    find_directions,
+    find_step,
+    measure_unit,
+    mix_directions,
+    moved,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -77,3 +85,18 @@ def test_a_step_is_halved_until_the_models_answer_linearly() -> None:
     assert find_step(bent(1), 1e-4, Refused)[0] == 1e-4
     with pytest.raises(Refused, match=r"virtual_step, 0\.1, does not suit: half of it changes û by 25\.0%"):
         find_step(bent(10), 0.1, Refused)
+
+
+def test_scores_have_the_unit_of_the_errors_of_training_frames() -> None:
+    weight = torch.tensor([1.0], dtype=torch.float64)
+    frames = [(torch.tensor([[x, 0, 0], [0, 1, 0]], dtype=torch.float64), None, None) for x in (2.0, 5.0, 3.0)]
+    labels = [0.4 * coordinates for coordinates, *_ in frames]  # so that the largest errors are 1.2, 3 and 1.8
+    moves = torch.tensor([[0.1], [-0.1]], dtype=torch.float64)
+    deviation = 3 * 0.1 * math.sqrt(2 / 3)
+
+    def model(coordinates: "torch.Tensor", *_: None) -> dict[str, "torch.Tensor"]:
+        return {"force": weight * coordinates}
+
+    assert measure_unit(model, [weight], moves, frames, labels) == pytest.approx(1.8 / deviation)
+    exact = [coordinates.clone() for coordinates, *_ in frames]
+    assert measure_unit(model, [weight], moves, frames, exact) is None

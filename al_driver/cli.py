@@ -15,7 +15,8 @@ import typer.core
 
 from al_driver import __version__
 from al_driver.cli_kpu import kpu
-from al_driver.errors import AlError
+from al_driver.cli_slurm import stop, submit
+from al_driver.errors import AlError, LeaveJobs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(AlError):
-    """Somebody ended this program; what runs was ended with it."""
+    """Somebody ended this program; what runs was ended with it, or left alone as asked."""
 
     exit_code = 130
 
@@ -57,6 +58,9 @@ app = typer.Typer(
 )
 ParamFile = Annotated[Path, typer.Argument(metavar="PARAM", help="What to do: param.json.")]
 ResourceFile = Annotated[Path, typer.Argument(metavar="RESOURCE", help="Where to run it: resource.json.")]
+KeepJobs = Annotated[
+    bool, typer.Option("--keep-jobs", help="When interrupted, leave the jobs running; they are found again.")
+]
 Redo = Annotated[
     str | None, typer.Option(metavar="K/STEP", help="Set this step and all later ones aside; make them anew.")
 ]
@@ -86,10 +90,12 @@ def run(
         int | None,
         typer.Option(metavar="K", min=0, help="Keep iterations below K as they are; use the new input from K on."),
     ] = None,
+    keep_jobs: KeepJobs = False,
 ) -> None:
     """Run the active-learning loop; the same command continues a stopped run."""
     from al_driver.workflow.verbs import run as run_loop
 
+    _raise_on_signals(LeaveJobs if keep_jobs else KeyboardInterrupt)
     run_loop(param, resource, redo=redo, accept_from=accept_from, display=_display())
 
 
@@ -100,10 +106,12 @@ def init_bulk(
     redo: Annotated[
         str | None, typer.Option(metavar="STAGE", help="Set this stage and all later ones aside; make them anew.")
     ] = None,
+    keep_jobs: KeepJobs = False,
 ) -> None:
     """Make first structures and their labels; the same command continues."""
     from al_driver.workflow.verbs import init_bulk as make_data
 
+    _raise_on_signals(LeaveJobs if keep_jobs else KeyboardInterrupt)
     make_data(param, resource, redo=redo, display=_display())
 
 
@@ -273,6 +281,8 @@ def filter_frames(
 
 
 app.command()(kpu)
+app.command()(stop)
+app.command()(submit)
 
 
 @app.command()
@@ -285,9 +295,7 @@ def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")
 
 def main() -> None:
     """Run the command line; every foreseen failure is one to three lines and an exit code."""
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
-            signal.signal(number, _interrupt)
+    _raise_on_signals(KeyboardInterrupt)
     try:
         app()
     except AlError as error:
@@ -301,11 +309,17 @@ def main() -> None:
         sys.exit(2)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _raise_on_signals(kind: type[KeyboardInterrupt]) -> None:
     """Interrupt once: a shell and `make` both pass a signal on, and the second must not stop the tidying up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise kind
+
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
+            signal.signal(number, interrupt)
 
 
 def _console() -> "Console":

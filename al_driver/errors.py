@@ -30,6 +30,10 @@ class Problem:
         return f"{where}: {self.message}" if where else self.message
 
 
+class LeaveJobs(KeyboardInterrupt):
+    """The driver is asked to end, and its jobs are to go on: the next one finds them again."""
+
+
 class AlError(Exception):
     """Any failure this program foresees."""
 

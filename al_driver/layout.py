@@ -44,6 +44,9 @@ STEPS = ("train", "explore", "query", "label")
 INIT_STAGES = ("relax", "supercell", "scale", "perturb", "aimd", "label")
 
 
+TASK_PREFIXES = ("task.", "again.", "model.")  # how the folders of tasks are called
+
+
 def task_name(index: int) -> str:
     """Return ``task.000012``."""
     return f"task.{index:06d}"
@@ -103,6 +106,16 @@ class WorkFolder:
     @property
     def lock(self) -> Path:
         return self.root / "al.lock"
+
+    @property
+    def stop(self) -> Path:
+        """Where `al stop` asks a driver on any host to end."""
+        return self.root / "al.stop"
+
+    @property
+    def driver(self) -> Path:
+        """The driver as `al submit` submitted it; beside it its script and what it printed."""
+        return self.root / "driver.json"
 
     @property
     def history(self) -> Path:

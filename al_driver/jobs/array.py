@@ -39,13 +39,18 @@ def make_array(groups: Sequence[Path]) -> tuple[Path, str]:
         If SLURM cannot write its log there.
     """
     jobs_dir = groups[0].parent
-    if any(sign in str(jobs_dir) for sign in "%\\"):
-        raise ConfigError(f"{jobs_dir} holds a % or a backslash, which SLURM replaces.\n  Use another work_dir.")
+    check_folder(jobs_dir)
     folder = jobs_dir / array_name(sum(1 for _ in jobs_dir.glob(array_name("*"))))
     folder.mkdir()
     name = f"al-{uuid.uuid4().hex[:12]}"
     write_json(folder / ARRAY_FILE, {"name": name, "groups": [group.name for group in groups]})
     return folder, name
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that SLURM cannot write its log in."""
+    if any(sign in str(folder) for sign in "%\\"):
+        raise ConfigError(f"{folder} holds a % or a backslash, which SLURM replaces.\n  Use another work_dir.")
 
 
 def submit_array(folder: Path, script: str, n_groups: int) -> str | None:
@@ -57,8 +62,20 @@ def submit_array(folder: Path, script: str, n_groups: int) -> str | None:
         With the scheduler's words, if it will never take such a job.
     """
     write_atomic(folder / SCRIPT_FILE, script)
+    job_id = submit_script(folder / SCRIPT_FILE, [f"--array=0-{n_groups - 1}"])
+    return None if job_id is None else _note(folder, job_id)
+
+
+def submit_script(script: Path, options: Sequence[str], arguments: Sequence[str] = ()) -> str | None:
+    """Hand a script to `sbatch`, to run in its own folder; return the job's id, or None where it may be tried again.
+
+    Raises
+    ------
+    ConfigError
+        With the scheduler's words, if it will never take such a job.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key in KEPT}
-    argv = ["sbatch", "--parsable", f"--chdir={folder}", f"--array=0-{n_groups - 1}", str(folder / SCRIPT_FILE)]
+    argv = ["sbatch", "--parsable", f"--chdir={script.parent}", *options, str(script), *arguments]
     try:
         run = subprocess.run(
             argv, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
@@ -70,13 +87,13 @@ def submit_array(folder: Path, script: str, n_groups: int) -> str | None:
         raise ConfigError(f"sbatch cannot be started: {error}.") from error
     job_id = read_job_id(run.stdout)
     if run.returncode == 0 and job_id is not None:
-        return _note(folder, job_id)
+        return job_id
     words = " ".join((run.stderr or run.stdout).split()) or f"exit status {run.returncode}"
     if is_transient(words):
         return None
     raise ConfigError(
         f"SLURM refused the job: {words}\n"
-        f"  Correct the resource file (partition, account, qos, timeout_min, nodes …); {folder / SCRIPT_FILE}\n"
+        f"  Correct the resource file (partition, account, qos, timeout_min, nodes …); {script}\n"
         f"  is what was submitted. Nothing of it runs; the same command goes on."
     )
 

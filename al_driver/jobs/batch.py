@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import ConfigError, EngineError, FolderLocked, TasksFailed
+from al_driver.errors import ConfigError, EngineError, FolderLocked, LeaveJobs, TasksFailed
 from al_driver.files import read_json, write_json
 from al_driver.jobs.array import find_handles
 from al_driver.jobs.attempts import (
@@ -75,13 +75,13 @@ def run_batch(
     FolderLocked
         If the folder is another driver's now, and the jobs with it: they were left alone.
     KeyboardInterrupt
-        After everything was ended. The next call goes on.
+        After everything was ended, unless it is `LeaveJobs`. The next call goes on.
     """
     batch = _Batch(tasks, profile, jobs_dir, stop_on_failure, on_progress, check_held)
     try:
         batch.recover()
         batch.run()
-    except (FolderLocked, ConfigError):
+    except (FolderLocked, ConfigError, LeaveJobs):
         raise  # what runs is sound; the next call finds it again
     except BaseException:
         end_jobs(batch.jobs)

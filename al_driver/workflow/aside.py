@@ -3,6 +3,7 @@
 What still runs in a folder is ended before: whoever makes the folder anew would not know of it.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from al_driver.errors import ConfigError
@@ -10,12 +11,12 @@ from al_driver.files import read_json
 from al_driver.jobs.array import find_handles
 from al_driver.jobs.job import Job, end_jobs
 from al_driver.jobs.slurm import Watch
-from al_driver.layout import GROUP_FILE, JOBS_DIR, STEPS, WorkFolder
+from al_driver.layout import GROUP_FILE, JOBS_DIR, STEPS, TASK_PREFIXES, WorkFolder
 
 
 def set_aside(path: Path) -> Path:
     """Rename a folder to the next free ``.bak.N`` beside it, once its jobs have ended; return what it is called now."""
-    _end_jobs_below(path)
+    end_jobs_below(path)
     number = 1
     while (target := path.with_name(f"{path.name}.bak.{number}")).exists():
         number += 1
@@ -49,22 +50,32 @@ def check_reached(folder: WorkFolder, iteration: int) -> None:
         raise ConfigError(f"there is no iteration {iteration} in {folder.root}: {known}.\n  Nothing was changed.")
 
 
-def _end_jobs_below(path: Path) -> None:
-    """End the jobs that an earlier driver left running in a step's folder, or in an iteration's."""
+def end_jobs_below(path: Path) -> int:
+    """End the jobs that an earlier driver left running anywhere in a folder; return how many still ran or waited."""
     jobs, watch = [], Watch()
-    for above in ("", "*/", "*/*/"):  # a retry lies in its label step
-        for jobs_dir in sorted(path.glob(f"{above}{JOBS_DIR}*")):
-            handles = find_handles(jobs_dir, watch)
-            for group in sorted(jobs_dir.glob(f"*/{GROUP_FILE}")):
-                rows = read_json(group)["tasks"]
-                folders = {row["task"]: row["folder"] for row in rows}
-                job = Job(group.parent.absolute(), {row["task"]: row["attempt"] for row in rows}, folders)
-                job.handle = handles.get(group.parent.name)
-                job.read_ends()
-                if not job.ended and (job.handle is not None or not job.give_up()):
-                    jobs.append(job)
+    for jobs_dir in _find_jobs_dirs(path):
+        handles = find_handles(jobs_dir, watch)
+        for group in sorted(jobs_dir.glob(f"*/{GROUP_FILE}")):
+            rows = read_json(group)["tasks"]
+            folders = {row["task"]: row["folder"] for row in rows}
+            job = Job(group.parent.absolute(), {row["task"]: row["attempt"] for row in rows}, folders)
+            job.handle = handles.get(group.parent.name)
+            job.read_ends()
+            if not job.ended and (job.handle is not None or not job.give_up()):
+                jobs.append(job)
+    alive = [job for job in jobs if job.is_alive()]
     end_jobs(jobs)
     for job in jobs:  # children that a killed runner had no time to tell of
         job.is_alive()
         job.adopt_strays()
         job.kill()
+    return len(alive)
+
+
+def _find_jobs_dirs(path: Path) -> Iterator[Path]:
+    """Find the folders of jobs in a folder, without a look into those of the tasks, which may be many."""
+    for entry in sorted(path.iterdir()):
+        if entry.name.startswith(JOBS_DIR):
+            yield entry
+        elif not entry.name.startswith(TASK_PREFIXES) and ".bak." not in entry.name and entry.is_dir():
+            yield from _find_jobs_dirs(entry)

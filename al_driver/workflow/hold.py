@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import al_driver
-from al_driver.errors import AlError, ConfigError, FolderLocked, StateMismatch
+from al_driver.errors import AlError, ConfigError, FolderLocked, LeaveJobs, StateMismatch
 from al_driver.layout import WorkFolder
 from al_driver.schema.resource import Resources
 from al_driver.workflow.context import Context, Display, NoDisplay
@@ -56,9 +56,10 @@ def hold(
         history.add("started", kind=kind, state="running", error=None, verdict=None, files=given)
         try:
             yield context
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             history.add("stopped", state="stopped")
-            log.warning("stopped; the same command goes on from here")
+            left = ", its jobs go on" if isinstance(error, LeaveJobs) else ""
+            log.warning("stopped%s; the same command goes on from here", left)
             raise
         except FolderLocked:
             raise  # the folder and its history are another driver's now
@@ -93,9 +94,16 @@ def hold_as_it_is(folder: WorkFolder, resources: Resources, display: Display | N
 @contextlib.contextmanager
 def _locked(folder: WorkFolder, resources: Resources, display: Display | None) -> Iterator[Context]:
     with FolderLock(folder.lock, log.warning) as lock, _logged_to(folder.log):
+
+        def check_held() -> None:
+            lock.check_held()
+            if folder.stop.exists():
+                raise KeyboardInterrupt
+
+        folder.stop.unlink(missing_ok=True)  # it was meant for an earlier driver
         log.info("al %s, process %d on %s", al_driver.__version__, os.getpid(), socket.gethostname())
         try:
-            yield Context(folder, resources, display or NoDisplay(), check_held=lock.check_held)
+            yield Context(folder, resources, display or NoDisplay(), check_held=check_held)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -44,7 +44,7 @@ class Bounds:
     def label(self) -> str:
         """What a score is, for an axis."""
         label = _METRICS[self.metric]
-        return label if self.uncertainty == "committee" else label.replace("deviation", "Kalman uncertainty û")
+        return label if self.uncertainty == "committee" else label.replace("deviation", "Kalman uncertainty")
 
     @property
     def known(self) -> dict[str, float]:

@@ -13,7 +13,17 @@ import numpy as np
 
 from al_driver.data.dataset import find_systems
 from al_driver.errors import StateMismatch
-from al_driver.layout import DATASET_DIR, EVALUATION_ARRAYS_FILE, FRAMES_FILE, VALID_DIR, WorkFolder, model_name
+from al_driver.files import read_json
+from al_driver.layout import (
+    AUDIT_FILE,
+    DATASET_DIR,
+    EVALUATION_ARRAYS_FILE,
+    FRAMES_FILE,
+    VALID_DIR,
+    WorkFolder,
+    model_name,
+)
+from al_driver.plots.coverage import AuditPoint, draw_coverage
 from al_driver.plots.deviation import Bounds, draw_deviation
 from al_driver.plots.frames import FrameCensus, take_census
 from al_driver.plots.labels import Labels, draw_labels
@@ -65,6 +75,19 @@ def draw_selected_of(read: Callable[[], Query], index: int) -> "Figure | str":
     if query.census is None:
         return NO_FRAME
     return draw_selected(f"iteration {index}: where the selected frames lie", query.census, query.bounds)
+
+
+def draw_coverage_of(labelled: Sequence[tuple[int, Path]]) -> "Figure | str":
+    """Draw how the audits of all iterations kept to their bounds, from label steps, each with its iteration."""
+    reports = [(index, read_json(folder / AUDIT_FILE)) for index, folder in labelled]
+    audits = [
+        AuditPoint(index, frame["error"], frame["bound"]) for index, report in reports for frame in report["frames"]
+    ]
+    if not audits:
+        return "no audit frame has a label"
+    index, newest = reports[-1]
+    title = f"iteration {index}: do the bounds on force errors hold?"
+    return draw_coverage(title, audits, newest["target"], newest["coverage"])
 
 
 def draw_learning_of(trained: Sequence[tuple[str, Path]], scored: Mapping[str, Path], what: str) -> "Figure":

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from al_driver.errors import AlError
 from al_driver.files import hash_json, read_json, write_json
-from al_driver.layout import PLOTS_DIR, PLOTS_FILE, WorkFolder
+from al_driver.layout import AUDIT_FILE, PLOTS_DIR, PLOTS_FILE, WorkFolder
 from al_driver.plots.style import drawing, write_figure
 from al_driver.workflow.history import History
 from al_driver.workflow.plot_data import (
+    draw_coverage_of,
     draw_deviation_of,
     draw_labels_of,
     draw_learning_of,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 DRAWING = 1
 """Raised when pictures look different: those of an earlier version are then out of date."""
-DEVIATION, SELECTED, LEARNING, PARITY, LABELS = (
-    f"{name}.png" for name in ("deviation", "selected", "learning_curve", "parity", "labels")
+NAMES = DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS = tuple(
+    f"{name}.png" for name in ("deviation", "selected", "learning_curve", "parity", "coverage", "labels")
 )
 
 
@@ -102,6 +103,7 @@ def plan_plots(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
     nothing: list[str] = []
     trained: list[tuple[str, Path]] = []
     scored: dict[str, Path] = {}
+    audited: list[tuple[int, Path]] = []
     read = lru_cache(maxsize=1)(read_query)  # a long file is read for both pictures at once
     for index in folder.iterations():
         train, query = folder.step(index, "train"), folder.step(index, "query")
@@ -117,6 +119,11 @@ def plan_plots(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
             plots += _plan_training(target, f"iteration {index}", trained, scored)
         else:
             nothing.append(f"iteration {index}: no {PARITY} and no {LEARNING} before its training is done")
+        label = folder.step(index, "label")
+        if Record.read(label) and (label / AUDIT_FILE).exists():
+            audited.append((index, label))
+            steps = [step for _, step in audited]
+            plots.append(_plan(target / COVERAGE, steps, partial(draw_coverage_of, list(audited))))
     if not folder.iterations():
         nothing.append("the run has not begun an iteration")
     if Record.read(folder.final):
@@ -185,6 +192,6 @@ def _remove_others(folder: WorkFolder, plans: Sequence[Plot]) -> None:
     planned = {plot.path for plot in plans}
     targets = [folder.step(index, "train").parent for index in folder.iterations()]
     for target in (folder.root, folder.final, *targets):
-        for name in (DEVIATION, SELECTED, LEARNING, PARITY, LABELS):
+        for name in NAMES:
             if (path := target / PLOTS_DIR / name) not in planned:
                 path.unlink(missing_ok=True)

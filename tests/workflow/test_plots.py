@@ -21,6 +21,7 @@ from al_driver.errors import StateMismatch
 from al_driver.files import write_json
 from al_driver.workflow import plotter as plotter_module
 from al_driver.workflow.plot_data import (
+    draw_coverage_of,
     draw_deviation_of,
     draw_learning_of,
     draw_parity_of,
@@ -111,6 +112,29 @@ def test_pictures_of_steps_set_aside_are_removed_and_said_to_be_missing(work: Pa
     assert left == {name for name in ALL if name.startswith("iter")} - {
         "iter.0001/plots/deviation.png", "iter.0001/plots/selected.png",
     }  # fmt: skip
+
+
+def write_audit(label: Path, frames: list[tuple[float, float | None]]) -> Path:
+    write_marker(label, labelled=len(frames), rejected=0)
+    told = [{"error": error, "bound": bound} for error, bound in frames]
+    write_json(label / "audit.json", {"frames": told, "target": 0.2, "coverage": 0.9})
+    return label
+
+
+def test_a_run_with_a_target_shows_how_its_bounds_held(work: Path) -> None:
+    first = write_audit(work / "iter.0000/label", [(0.1, None), (0.3, None)])
+    second = write_audit(work / "iter.0001/label", [(0.1, 0.12), (0.2, 0.15), (0.1, 0.11), (0.4, None)])
+    assert names(work, plot(work).written) == {f"iter.000{index}/plots/coverage.png" for index in range(2)}
+    assert plot(work).written == []
+    shown = texts(draw_coverage_of([(0, first), (1, second)]))
+    assert "iteration 1: do the bounds on force errors hold?" in shown
+    for line in ("iteration 1: 2 of 3 hold (66.7 %)", "earlier iterations: 0 of 0 hold", "without a bound: 3"):
+        assert line in shown
+    assert "error = bound; promised to 90.0 %" in shown and "target 0.2" in shown
+    (first / "audit.json").unlink()
+    assert draw_coverage_of([(1, write_audit(second, []))]) == "no audit frame has a label"
+    plot(work)
+    assert not (work / "iter.0000/plots/coverage.png").exists()
 
 
 def test_a_run_that_has_only_begun_says_what_is_missing(tmp_path: Path) -> None:

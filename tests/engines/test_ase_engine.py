@@ -144,9 +144,12 @@ def test_tight_binding_conforms(tmp_path: Path) -> None:
     ],
 )
 def test_universal_potentials_conform(content: dict[str, Any], changed: dict[str, Any], tmp_path: Path) -> None:
-    """In float32, and CHGNet's energy is far from a parabola: 5e-3 of strain give a slope that is off by 2 %."""
+    """In float32, and CHGNet's energy is far from a parabola: 5e-3 of strain give a slope that is off by 2 %.
+
+    Relaxation and dynamics are the program's own, whatever calculates; those of EMT, Tersoff and tight binding conform.
+    """
     loose = {"force_tolerance": 5e-3, "strain": 0.002}
-    label = check_engine(make_engine(content), make_oxide(), tmp_path, changed=changed, **loose)
+    label = check_engine(make_engine(content), make_oxide(), tmp_path, changed=changed, calculations=(), **loose)
     assert ("magmoms" in label.info) == (label.info["program"] == "chgnet")
 
 

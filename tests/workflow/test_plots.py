@@ -5,7 +5,6 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -385,13 +384,9 @@ def test_what_still_draws_is_ended_with_the_run(tmp_path: Path) -> None:
     assert process is not None and process.returncode is not None
 
 
-@pytest.mark.long
 @pytest.mark.needs("dp", "lmp")
-def test_a_real_run_leaves_all_its_pictures(make_run: Callable[..., Path]) -> None:
-    folder = make_run()
-    done = call_al(folder, "run", "param.json", "resource.json")
-    assert done.returncode == 0, done.stderr
-    work = folder / "work"
+def test_a_real_run_leaves_all_its_pictures(finished_run: Path) -> None:
+    work = finished_run / "work"
     assert "plots:" not in (work / "al.log").read_text()
     assert names(work, list(work.glob("*/plots/*.png"))) == ALL
     report = plot(work)

@@ -10,7 +10,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from small_run import RESOURCE, call_al, merge
+from small_run import RESOURCE, RUN, call_al, merge
 
 from al_driver.data.frames import frame_key, labelled_frame, read_frames, site_arrays, write_frames
 from al_driver.engines.vasp.incar import read_incar
@@ -186,3 +186,52 @@ def test_al_init_bulk_keeps_moments_with_their_atoms(engine: str, tmp_path: Path
             if name.endswith("/INCAR")
         ]
         assert len(incars) == 3 and all("SIGMA = 0.1\n" in text for text in incars)  # of the structure's own
+
+
+@pytest.mark.long
+@pytest.mark.needs("dp", "lmp")
+def test_a_whole_run_keeps_moments_and_u_with_their_atoms(tmp_path: Path) -> None:
+    """`al init_bulk` and `al run`: each POSCAR and INCAR of a label, and each labelled frame, atom by atom."""
+    unit = make_oxide()
+    write_frames(tmp_path / "start.extxyz", [unit])
+    keys = make_keys(tmp_path, ["Fe", "O"], INCAR + "ISPIN = 2\nLMAXMIX = 4\n", ldau=LDAU)
+    entry = {"path": "start.extxyz", "name": "oxide", "supercell": [2, 1, 1]}
+    perturb = {"copies": 3, "cell_fraction": 0.01, "atom_distance": 0.03}
+    init = {"seed": 7, "type_map": TYPE_MAP, "label": keys, "structures": [entry | {"perturb": perturb}]}
+    job = {"structures": 0, "ensemble": "nvt", "temperatures": [100], "n_steps": 20, "dump_every": 5}
+    changes = {
+        "train": {
+            "input": {"model": {"descriptor": {"sel": [30, 30]}}},
+            "steps": {"first": 10, "next": 10, "final": 2},
+        },
+        "explore": {"structures": [entry], "iterations": [[job]]},
+        "query": {"lower": 1e-9, "upper": 100.0, "max_select": 2},
+    }
+    run = merge(RUN, changes) | {"type_map": TYPE_MAP, "label": keys, "valid_data": []}
+    files = {
+        "init.json": init | {"valid_fraction": 0},
+        "param.json": run,
+        "resource.json": merge(RESOURCE, {"label": {"command": COMMAND}}),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    for command in (("init_bulk", "init.json", "resource.json"), ("run", "param.json", "resource.json")):
+        done = call_al(tmp_path, *command)
+        assert done.returncode == 0, done.stderr + done.stdout
+    step = tmp_path / "work/iter.0000/label"
+    tasks = sorted([*step.glob("task.[0-9]*"), *(tmp_path / "init/label").glob("task.[0-9]*")])
+    assert len(tasks) == 2 + 3
+    for task in tasks:
+        tags = sublattice(ase.io.read(task / "POSCAR", format="vasp"), unit)
+        assert list(tags) == [1] * 4 + [2] * 4 + [0] * 8
+        incar = read_incar(task / "INCAR")
+        assert incar["MAGMOM"] == "4*4 4*-4 8*0" and (incar["LDAUU"], incar["LDAUL"]) == ("5 3 0", "2 2 -1")
+    told = [json.loads(text) for text in (step / "frames.jsonl").read_text().splitlines()]
+    frames = read_frames(step / "labelled.extxyz")
+    assert len(told) == len(frames) == 2
+    for line, atoms in zip(told, frames, strict=True):
+        tags = sublattice(atoms, unit)
+        assert (atoms.get_tags() == tags).all() and sorted(tags) == [0] * 8 + [1] * 4 + [2] * 4
+        assert (atoms.get_initial_magnetic_moments() == [MOMENTS[tag] for tag in tags]).all()
+        assert line["magmoms"] == pytest.approx([0.95 * MOMENTS[tag] for tag in tags])
+        assert line["temperature"] == 100 and line["structure"] == "oxide"

@@ -137,6 +137,10 @@ class WorkFolder:
         """Return where the closing audit of a look, 1, 2 …, lies: ``explore/``, ``query/``, ``label/``."""
         return self.root / "closing" / f"look.{look:03d}"
 
+    def closing_folders(self) -> list[Path]:
+        """Return the folders of the closing audits there are, in order; none that was set aside."""
+        return sorted(path for path in self.root.glob("closing/look.*") if ".bak." not in path.name)
+
     @property
     def dataset(self) -> Path:
         return self.root / DATASET_DIR

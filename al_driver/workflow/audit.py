@@ -36,33 +36,37 @@ def calibrate(params: RunParams, audits: Sequence[Audit], trained: Path | None) 
     return calibration
 
 
-def pair_frames(queried: Path, labelled: Path, type_map: Sequence[str]) -> Iterator[tuple[Atoms, Array]]:
+def pair_frames(queried: Path, labelled: Sequence[Path], type_map: Sequence[str]) -> Iterator[tuple[Atoms, Array]]:
     """Yield each labelled audit frame, and the force error of each of its atoms, in the order of selection.
+
+    The labels lie in the folders ``labelled``: of a label step, and of its retries where those count.
 
     Raises
     ------
     StateMismatch
         If a frame does not have the atoms that were sent.
     """
-    labels = {_place(frame): frame for frame in _read(labelled / LABELLED_FILE)}
+    labels = {_place(frame): frame for folder in labelled for frame in _read(folder / LABELLED_FILE)}
     for frame in _read(queried / AUDIT_FRAMES_FILE):
         driven, label = sort_by_type(frame, type_map), labels.get(_place(frame))
         if label is None:
             continue  # its label was rejected
         if not np.array_equal(driven.numbers, label.numbers):
-            where = labelled / LABELLED_FILE
-            raise StateMismatch(f"{where}: an audit frame has other atoms than were sent; redo the label.")
+            raise StateMismatch(
+                f"{labelled[0] / LABELLED_FILE}: an audit frame has other atoms than were sent; redo the label."
+            )
         yield driven, np.linalg.norm(driven.arrays["forces"] - label.arrays["forces"], axis=1)
 
 
 def measure(explored: Path, queried: Path, labelled: Path, type_map: Sequence[str], iteration: int) -> list[Audit]:
     """Return the audit frames of an iteration that were labelled, with their errors, in the order of selection.
 
-    The forces of the model that explored are those of the trajectory: nothing is evaluated again.
+    The forces of the model that explored are those of the trajectory: nothing is evaluated again. What a retry recovers
+    later does not count: bounds that were known, and what followed from them, stay as they were.
     """
     ramped = {task["path"] for task in read_json(explored / MD_TASKS_FILE) if len(set(task["temperature"])) > 1}
     audits = []
-    for driven, error in pair_frames(queried, labelled, type_map):
+    for driven, error in pair_frames(queried, [labelled], type_map):
         symbols = np.array(driven.get_chemical_symbols())
         info = driven.info
         audits.append(

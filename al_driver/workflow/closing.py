@@ -2,7 +2,9 @@
 
 They are never trained on. A look lies in ``closing/look.NNN/`` of the work folder, with steps of its own. Like
 ``final/`` it is derived: when the data or the input changed it is set aside and made anew, and labels that exist are
-found again. A look that is done is not made again when the run has gone on since, although its model lies aside then.
+found again. A look that is done is not made again when the run has gone on since, although its model lies aside then:
+what `al retry` has recovered meanwhile changes neither its model nor its word. Frames of the last look that `al retry`
+recovered count in its statement.
 """
 
 import logging
@@ -19,7 +21,7 @@ from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.explorers.sweep import make_trajectories, read_entries
 from al_driver.files import read_json
-from al_driver.layout import MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, STATEMENT_FILE
+from al_driver.layout import MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, STATEMENT_FILE, WorkFolder
 from al_driver.query.calibration import Calibration
 from al_driver.query.statement import ClosingFrame, Demand, Survival, describe_statement, state_structure
 from al_driver.schema.run import RunParams
@@ -30,6 +32,7 @@ from al_driver.workflow.context import Context
 from al_driver.workflow.explore import explore_inputs, run_explore
 from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.query import SCORES_DIR, query_inputs, run_query
+from al_driver.workflow.recovered import find_retries
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,12 @@ class Look:
     calibration: Calibration
     independent: dict[str, int]
     """Independent frames that the trajectories of a structure held when it was last explored."""
+    recovered: dict[str, Any]
+    """What the inputs of its training say of recovered labels."""
+    after: int
+    """The iteration that it follows."""
+    is_last: bool
+    """Whether the run has not gone on since."""
 
 
 def make_demand(params: RunParams, look: int) -> Demand:
@@ -79,7 +88,8 @@ def _run(context: Context, params: RunParams, look: Look) -> dict[str, Any]:
     stage = make_stage(params, look.independent, demand.n_frames)
     explored, queried, labelled = (folder / name for name in ("explore", "query", "label"))
     engine, name = params.label_engine, f"closing/{look.number}"
-    explore = Step(f"{name}/explore", explored, explore_inputs(params, stage), (look.final.fingerprint,))
+    inputs = explore_inputs(params, stage) | look.recovered
+    explore = Step(f"{name}/explore", explored, inputs, (look.final.fingerprint,))
     inputs = query_inputs(params, stage) | {"closing": demand.n_frames}
     query = Step(f"{name}/query", queried, inputs, (explore.fingerprint,))
     label = Step(
@@ -100,7 +110,10 @@ def _run(context: Context, params: RunParams, look: Look) -> dict[str, Any]:
         labels_left=None, calibration=look.calibration, closing=demand.n_frames,
     )  # fmt: skip
     run_label(context, engine, step=label, selected=queried / SELECTED_FILE, type_map=params.type_map)
-    statement = _state(params, folder, stage, demand)
+    context.pack(labelled, "label")
+    retries = find_retries(labelled) if look.is_last else []
+    statement = _state(params, folder, stage, demand, [labelled, *(retry.folder for retry in retries)])
+    statement["after_iteration"] = look.after
     write_derived(folder / STATEMENT_FILE, statement)
     log.info("closing audit %d: %s", look.number, statement["text"])
     return statement
@@ -127,9 +140,18 @@ def make_stage(params: RunParams, independent: dict[str, int], n_frames: int) ->
     return Stage(jobs=tuple(jobs * replicas))
 
 
-def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand) -> dict[str, Any]:
-    """Return what a look shows, structure by structure."""
-    explored, queried, labelled = (folder / name for name in ("explore", "query", "label"))
+def find_last_look(work: WorkFolder) -> Path | None:
+    """Return the label step of the last closing audit; None where there is none, or the run has gone on since."""
+    looks = [folder for folder in work.closing_folders() if (folder / STATEMENT_FILE).exists()]
+    if not looks:
+        return None
+    after = int(read_json(looks[-1] / STATEMENT_FILE).get("after_iteration", -1))
+    return looks[-1] / "label" if after == max(work.iterations(), default=-1) else None
+
+
+def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand, labelled: Sequence[Path]) -> dict[str, Any]:
+    """Return what a look shows, structure by structure; labels lie in the folders ``labelled``."""
+    explored, queried = folder / "explore", folder / "query"
     targets = params.query.targets(params.type_map)
     frames: dict[str, list[ClosingFrame]] = {}
     for atoms, errors in pair_frames(queried, labelled, params.type_map):

@@ -25,6 +25,7 @@ from al_driver.schema.suggest import nearest
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.changes import OPTION, change_engine, check_accuracy, read_changes
 from al_driver.workflow.check_programs import check_engines
+from al_driver.workflow.closing import find_last_look
 from al_driver.workflow.context import Context, Display
 from al_driver.workflow.history import History, find_work_folder
 from al_driver.workflow.hold import hold_as_it_is
@@ -238,4 +239,5 @@ def _label_steps(work: WorkFolder) -> list[tuple[str, Path]]:
     """Return name and folder of each finished label step."""
     places = [("retry", work.root / "label")]
     places += [(f"{index}/retry", work.step(index, "label")) for index in work.iterations()]
+    places += [("closing/retry", look)] if (look := find_last_look(work)) is not None else []
     return [(name, folder) for name, folder in places if Record.read(folder) is not None]

@@ -98,7 +98,9 @@ class Loop:
 
     def finish(self) -> list[Path]:
         """Train the model to use on everything. It is derived: when the data changed it is made anew."""
-        step = self._final_step()
+        return self._finish(self._final_step(self.context.folder.root))
+
+    def _finish(self, step: Step) -> list[Path]:
         try:
             trained = self._run_train(step, "final", None)
         except StateMismatch:
@@ -115,7 +117,13 @@ class Loop:
         if self.is_short:
             return f"{left} labels are left, and a closing audit takes {self._look_cost()}: raise max_labels"
         self.n_looks += 1
-        look = Look(self.n_looks, self._final_step(), self.finish, self.systems, calibration, self.independent)
+        folder, after = self.context.folder.closing(self.n_looks), self.done[-1]
+        has_gone_on = self.context.folder.step(after + 1, "train").exists()
+        final = self._final_step(folder / "explore" if has_gone_on else self.context.folder.root)
+        look = Look(
+            self.n_looks, final, lambda: self._finish(final), self.systems, calibration, self.independent,
+            retry_inputs(self.context.folder, self.recovered), after, not has_gone_on,
+        )  # fmt: skip
         self.statement = run_look(self.context, self.params, look)
         self.n_labelled += sum(part["frames"] for part in self.statement["structures"])
         self.is_short = lacks_frames(self.statement)
@@ -129,8 +137,9 @@ class Loop:
         demand = make_demand(self.params, self.n_looks + 1)
         return demand.n_frames * demand.n_structures
 
-    def _final_step(self) -> Step:
-        self.recovered = self._choose_retries(self.context.folder.root)
+    def _final_step(self, begun: Path) -> Step:
+        """Return the final training, with the recovered labels that the step in ``begun`` began with, or with all."""
+        self.recovered = self._choose_retries(begun)
         inputs = train_inputs(self.params, "final") | retry_inputs(self.context.folder, self.recovered)
         return Step("final", self.context.folder.final, inputs, self.after)
 

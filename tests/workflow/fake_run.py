@@ -18,6 +18,7 @@ from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import write_frames
 from al_driver.data.lammps import read_data
 from al_driver.errors import TasksFailed
+from al_driver.jobs.attempts import Failure
 from al_driver.jobs.progress import BatchResult
 from al_driver.jobs.task import Task
 from al_driver.schema.load import load_params
@@ -90,6 +91,26 @@ class Tasks:
         return BatchResult(tuple(tasks), {})
 
 
+class Failing:
+    """Stands for the tasks of a run in which some labels fail."""
+
+    def __init__(self, tasks: Tasks, failing: dict[str, str]) -> None:
+        self.tasks = tasks
+        self.failing = failing
+        """Reasons by step and name of the task."""
+
+    def __call__(self, context: Context, step: Step, role: Role, tasks: Sequence[Task], **options: Any) -> BatchResult:
+        names = {task.name: self.failing.get(f"{step.name}/{task.name}") for task in tasks}
+        sound = [task for task in tasks if names[task.name] is None]
+        done = self.tasks(context, step, role, sound, **options)
+        failed = {
+            name: Failure(reason, "made to fail", step.folder / f"{name}.try-1")
+            for name, reason in names.items()
+            if reason
+        }
+        return BatchResult(done.done, failed)
+
+
 def make_folder(folder: Path, **changes: Any) -> Path:
     """Make a folder ready for a run; ``changes`` replace top-level keys."""
     (folder / "large").mkdir(parents=True)
@@ -117,6 +138,13 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> Tasks:
     monkeypatch.setattr(Context, "run_tasks", lambda *args, **kwargs: tasks(*args, **kwargs))
     monkeypatch.setattr(verbs, "check_run", lambda *_: Report())
     monkeypatch.setattr(Plotter, "draw", lambda _: None)
+    return tasks
+
+
+def patch_failing(monkeypatch: pytest.MonkeyPatch, reasons: dict[str, str]) -> Failing:
+    """As `patch`, with tasks that fail for these reasons, by step and name."""
+    tasks = Failing(patch(monkeypatch), reasons)
+    monkeypatch.setattr(Context, "run_tasks", lambda *args, **kwargs: tasks(*args, **kwargs))
     return tasks
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import fake_run
 import pytest
+from fake_run import Failing
 
 from al_driver.data.dataset import find_systems, read_system
 from al_driver.errors import ConfigError, FolderLocked, StateMismatch
 from al_driver.files import read_json
-from al_driver.jobs.attempts import Failure
-from al_driver.jobs.progress import BatchResult
-from al_driver.workflow.context import Context
+from al_driver.workflow.explain import explain
 from al_driver.workflow.gather import gather
 from al_driver.workflow.history import find_work_folder
 from al_driver.workflow.hold import hold_as_it_is
@@ -20,34 +19,10 @@ from al_driver.workflow.retry import retry
 from al_driver.workflow.status import status
 
 
-class Failing:
-    """Stands for the tasks of a run in which some labels fail."""
-
-    def __init__(self, tasks: fake_run.Tasks, failing: dict[str, str]) -> None:
-        self.tasks = tasks
-        self.failing = failing
-        """Reasons by step and name of the task."""
-
-    def __call__(self, context: Context, step: Any, role: Any, tasks: Any, **options: Any) -> BatchResult:
-        names = {task.name: self.failing.get(f"{step.name}/{task.name}") for task in tasks}
-        sound = [task for task in tasks if names[task.name] is None]
-        done = self.tasks(context, step, role, sound, **options)
-        failed = {
-            name: Failure(reason, "made to fail", step.folder / f"{name}.try-1")
-            for name, reason in names.items()
-            if reason
-        }
-        return BatchResult(done.done, failed)
-
-
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
-    tasks = Failing(
-        fake_run.patch(monkeypatch),
-        {"0/label/task.000001": "scf_unconverged", "1/label/task.000000": "timeout"},
-    )
-    monkeypatch.setattr(Context, "run_tasks", lambda *args, **kwargs: tasks(*args, **kwargs))
-    return tasks
+    reasons = {"0/label/task.000001": "scf_unconverged", "1/label/task.000000": "timeout"}
+    return fake_run.patch_failing(monkeypatch, reasons)
 
 
 @pytest.fixture
@@ -239,3 +214,32 @@ def fake_run_resources(folder: Path) -> Any:
     from al_driver.schema.resource import Resources
 
     return load_params(folder / "resource.json", Resources)
+
+
+def test_packed_steps_are_retried_and_packed(folder: Path, failing: Failing, tmp_path: Path) -> None:
+    work = folder / "work"
+    (folder / "resource.json").write_text(json.dumps({role: {"pack": True} for role in ("explore", "label")}))
+    fake_run.run(folder)  # packs what is there
+    before = sum(gather(work, tmp_path / "before").systems.values())
+    archives = {path: path.read_bytes() for path in work.glob("iter.*/*/tasks.zip")}
+    assert len(archives) == 6
+    failing.tasks.run.clear()
+    failing.tasks.stop_before = "1/retry/task.000000"
+    with pytest.raises(KeyboardInterrupt):
+        retry(work)
+    failing.tasks.stop_before = None
+    failing.failing["1/retry/task.000000"] = "engine_error"
+    assert retry(work).rejected == {"engine_error": 1}
+    failing.failing.clear()
+    assert retry(work, reason="engine_error").recovered == 1
+    assert failing.tasks.run == ["0/retry/task.000001", "1/retry/task.000000"]
+    assert {path: path.read_bytes() for path in archives} == archives
+    for name in ("iter.0000/label/retry.000", "iter.0001/label/retry.001"):
+        assert (work / name / "tasks.zip").exists() and not list((work / name).glob("task.0*"))
+    assert retry(work).recovered == 0
+    assert sum(gather(work, tmp_path / "after").systems.values()) == before + 2
+    told = explain(f"{work / 'iter.0000/label/retry.000'}:0")["frame"]
+    assert told["calculation"] == "iter.0000/label/retry.000/task.000001"
+    failing.tasks.run.clear()
+    fake_run.run(folder)
+    assert failing.tasks.run == ["final/model.000", "final/model.001"]

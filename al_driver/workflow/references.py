@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.engines.base import Engine
-from al_driver.errors import ConfigError, Problem
+from al_driver.errors import ConfigError, Problem, StateMismatch
 from al_driver.files import read_json
 from al_driver.layout import SETTINGS_FILE
 from al_driver.schema.init_bulk import InitBulkParams
@@ -70,4 +70,20 @@ def _compare(settings: dict[str, Any], engine: Engine, key: str) -> Iterator[Pro
             f"was labelled with other settings than `label` has: {difference}\n"
             '  Use one reference for both; "allow_mixed": true trains on them together',
             key,
+        )
+
+
+def check_same_reference(step: Step, record: Record, engine: Engine) -> None:
+    """Refuse labels of an iteration that was accepted as it is, where the reference has changed since.
+
+    Raises
+    ------
+    StateMismatch
+        Naming the difference.
+    """
+    difference = describe_difference(record.inputs.get("label") or {}, engine)
+    if record.inputs.get("label") and difference:
+        raise StateMismatch(
+            f"{step.folder} was labelled with other settings than `label` has now: {difference}\n"
+            f'  Label it anew with --redo {step.name}, or say "allow_mixed": true to train on both.'
         )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.data.dataset import find_systems
-from al_driver.engines.base import Engine
 from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.layout import DATASET_DIR, SELECTED_FILE
@@ -27,7 +26,7 @@ from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
 from al_driver.workflow.reasons import Seen, find_reason
 from al_driver.workflow.recovered import Retry, choose_retries, retry_inputs
-from al_driver.workflow.references import describe_difference
+from al_driver.workflow.references import check_same_reference, describe_difference
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
@@ -197,7 +196,7 @@ class Loop:
             known=self.labelled if self.params.allow_mixed else self.systems,
         )  # fmt: skip
         if not self.params.allow_mixed:
-            _check_same_reference(step, record, engine)
+            check_same_reference(step, record, engine)
         self.done.append(iteration)
         self.n_labelled += record.result["labelled"]
         if record.result["labelled"]:
@@ -246,22 +245,6 @@ class Loop:
 
     def _is_accepted(self, iteration: int, step: str) -> bool:
         return is_before((iteration, step), self.context.accepted_before)
-
-
-def _check_same_reference(step: Step, record: Record, engine: Engine) -> None:
-    """Refuse labels of an iteration that was accepted as it is, where the reference has changed since.
-
-    Raises
-    ------
-    StateMismatch
-        Naming the difference.
-    """
-    difference = describe_difference(record.inputs.get("label") or {}, engine)
-    if record.inputs.get("label") and difference:
-        raise StateMismatch(
-            f"{step.folder} was labelled with other settings than `label` has now: {difference}\n"
-            f'  Label it anew with --redo {step.name}, or say "allow_mixed": true to train on both.'
-        )
 
 
 def run_loop(context: Context, params: RunParams) -> Verdict:

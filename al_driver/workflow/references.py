@@ -17,7 +17,7 @@ from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.schema.run import RunParams
 from al_driver.workflow.initial import locate
-from al_driver.workflow.step import Record, describe_changes
+from al_driver.workflow.step import Record, Step, describe_changes
 
 MOST_SHOWN = 4
 

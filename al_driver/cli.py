@@ -1,6 +1,6 @@
 """The command line. Imports stand inside the commands, so that `al --help` answers at once.
 
-It is above 300 lines since every command's options, with their help, stand here and nowhere else.
+Commands of a kind stand in modules of their own: `cli_data`, `cli_kpu`, `cli_slurm`.
 """
 
 import json
@@ -8,22 +8,18 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from al_driver import __version__
+from al_driver.cli_console import make_console, make_display
+from al_driver.cli_data import convert, explain, filter_frames, gather
 from al_driver.cli_kpu import kpu
 from al_driver.cli_slurm import stop, submit
 from al_driver.errors import AlError, LeaveJobs
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from al_driver.workflow.context import Display
-
-WIDTH_OF_FILES = 120
 _GOES_ON = "interrupted; the same command goes on from here"
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
 INTERRUPTED = {
@@ -96,7 +92,7 @@ def run(
     from al_driver.workflow.verbs import run as run_loop
 
     _raise_on_signals(LeaveJobs if keep_jobs else KeyboardInterrupt)
-    run_loop(param, resource, redo=redo, accept_from=accept_from, display=_display())
+    run_loop(param, resource, redo=redo, accept_from=accept_from, display=make_display())
 
 
 @app.command("init_bulk")
@@ -112,7 +108,7 @@ def init_bulk(
     from al_driver.workflow.verbs import init_bulk as make_data
 
     _raise_on_signals(LeaveJobs if keep_jobs else KeyboardInterrupt)
-    make_data(param, resource, redo=redo, display=_display())
+    make_data(param, resource, redo=redo, display=make_display())
 
 
 app.command("init-bulk", hidden=True)(init_bulk)
@@ -128,7 +124,7 @@ def check(
     from al_driver.live import print_report
     from al_driver.workflow.verbs import check as check_files
 
-    print_report(check_files(param, resource, no_files=no_files), _console())
+    print_report(check_files(param, resource, no_files=no_files), make_console())
 
 
 @app.command()
@@ -150,7 +146,7 @@ def status(
     if as_json:
         sys.stdout.write(json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     else:
-        console = _console()
+        console = make_console()
         console.print(status_table(state))
         for line in plot_lines(report) if report else ():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -176,110 +172,15 @@ def retry(
     """Calculate rejected frames once more, and add what passes to what later trainings learn from."""
     from al_driver.workflow.retry import retry as retry_frames
 
-    retry_frames(directory, reason=reason, settings=settings or (), param=param, resource=resource, display=_display())
+    retry_frames(
+        directory, reason=reason, settings=settings or (), param=param, resource=resource, display=make_display()
+    )
 
 
-@app.command()
-def convert(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files, patterns, or folders to search.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where to write; OUT must not exist yet.")],
-    format: Annotated[
-        str | None, typer.Option("--from", metavar="FMT", help="Format of the inputs, where it is not recognised.")
-    ] = None,
-    to: Annotated[str | None, typer.Option(metavar="FORMAT", help="deepmd/npy, or extxyz.")] = None,
-    every: Annotated[int, typer.Option(metavar="N", help="Take each N-th step of each file.")] = 1,
-    valid: Annotated[
-        float, typer.Option(metavar="FRACTION", help="Hold this share back, of a trajectory as a block.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the draw of single frames for --valid.")] = 0,
-    type_map: Annotated[
-        list[str] | None,
-        typer.Option("--type-map", metavar="Si,O", help="Order of the elements; alphabetical when left out."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Files read side by side.")] = None,
-) -> None:
-    """Convert OUTCAR, vasprun.xml, pw.x, CP2K, MOVEMENT, extxyz, LAMMPS dumps and deepmd sets to training data."""
-    from al_driver.errors import ConfigError
-    from al_driver.live import file_bar, log_to, print_conversion
-    from al_driver.workflow.convert import convert as convert_files
-
-    console = _console()
-    log_to(console)
-    elements = [name for part in type_map or [] for name in part.replace(",", " ").split()]
-    with file_bar(console) as progress:
-        result = convert_files(
-            inputs, out, format=format, to=to, every=every, valid=valid, seed=seed, type_map=elements,
-            workers=workers, progress=progress,
-        )  # fmt: skip
-    print_conversion(result, console)
-    if result.refused:
-        raise ConfigError(result.refused)
-
-
-@app.command()
-def gather(
-    directories: Annotated[
-        list[Path], typer.Argument(metavar="DIR", help="Work folders, or folders that hold some at any depth.")
-    ],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="OUT", help="A folder that is not there yet, or FILE.extxyz.")
-    ],
-    to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="deepmd/npy, deepmd/npy/mixed where compositions are many, or extxyz; by the ending when left out.",
-        ),
-    ] = None,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Take labels of different references together.")
-    ] = False,
-) -> None:
-    """Write every frame that runs labelled as one dataset, each frame once; what is for validation stays out."""
-    from al_driver.live import log_to
-    from al_driver.workflow.gather import gather as gather_sets
-
-    log_to(_console())
-    gather_sets(directories, out, to=to, allow_mixed=allow_mixed)
-
-
-@app.command()
-def explain(
-    dataset: Annotated[
-        str, typer.Argument(metavar="DATASET[:INDEX]", help="A labelled set, a system of it, or an extxyz file.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Tell where labelled frames are from, what chose them and what calculated them; of one frame with :INDEX."""
-    from al_driver.live_explain import lineage_table
-    from al_driver.workflow.explain import explain as read_lineage
-
-    told = read_lineage(dataset)
-    if as_json:
-        sys.stdout.write(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
-    else:
-        _console().print(lineage_table(told))
-
-
-@app.command("filter")
-def filter_frames(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The run's folder.")] = Path(),
-    lower: Annotated[float | None, typer.Option(help="Below it a frame is accurate.")] = None,
-    upper: Annotated[float | None, typer.Option(help="From it on a frame has failed.")] = None,
-    target: Annotated[float | None, typer.Option(help="In their place: the wanted force error, eV/Å.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Show what another window or target would have selected, from the stored scores; nothing is run or written."""
-    from al_driver.live import filter_table
-    from al_driver.workflow.filter import Rule, filter_run
-
-    found = filter_run(directory, Rule(lower, upper, target))
-    if as_json:
-        sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    else:
-        _console().print(filter_table(found))
-
-
+app.command()(convert)
+app.command()(gather)
+app.command()(explain)
+app.command("filter")(filter_frames)
 app.command()(kpu)
 app.command()(stop)
 app.command()(submit)
@@ -320,18 +221,3 @@ def _raise_on_signals(kind: type[KeyboardInterrupt]) -> None:
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
             signal.signal(number, interrupt)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_OF_FILES)
-
-
-def _display() -> "Display":
-    from al_driver.live import LiveDisplay, log_to
-
-    console = _console()
-    log_to(console)
-    return LiveDisplay(console)

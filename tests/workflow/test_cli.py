@@ -93,7 +93,7 @@ def test_check_and_init_bulk_need_no_torch(tmp_path: Path) -> None:
 
 def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     told = run_python(SIGNALS, tmp_path).stderr
-    assert told.startswith("<Handlers.SIG_IGN: 1> <function _interrupt at ")
+    assert told.startswith("<Handlers.SIG_IGN: 1> <function _raise_on_signals")
 
 
 def test_what_is_wrong_ends_with_2_and_no_traceback(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from fault_campaign import run_campaign
+from on_cluster import PROGRAMS
 from test_resume import logging_scripts, start_driver
 
 from al_driver.jobs.journal import read_claim
@@ -40,3 +42,11 @@ def test_each_task_ends_exactly_once(tmp_path, executor, seed):
     log = Counter((tmp_path / "log").read_text().splitlines())
     assert log == Counter(f"{word} {name}" for name in scripts for word in ("begin", "end"))
     assert all((tmp_path / name / "result").read_text() == f"{name}\n" for name in scripts)
+
+
+@pytest.mark.long
+@pytest.mark.needs(*PROGRAMS)
+def test_faults_of_a_cluster_lose_and_repeat_nothing(tmp_path):
+    """The campaign in small; ``python tests/jobs/fault_campaign.py --faults 100`` is the whole."""
+    campaign = run_campaign(tmp_path, 8, seed=1)
+    assert campaign.faults.total() == 8 and campaign.batches >= 1

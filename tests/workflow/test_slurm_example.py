@@ -18,9 +18,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples/si"
 
 @pytest.mark.long
 @pytest.mark.needs("lmp", *PROGRAMS)
-def test_first_data_of_the_example_are_the_same_on_a_cluster(tmp_path, monkeypatch):
+@pytest.mark.parametrize("accounting", [False, True], ids=["squeue", "sacct"])
+def test_first_data_of_the_example_are_the_same_on_a_cluster(tmp_path, monkeypatch, accounting):
     made = {}
-    with run_cluster(3, accounting=False) as cluster:
+    with run_cluster(3, accounting=accounting) as cluster:
         monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
         for resource in ("resource.json", "resource.slurm.json"):
             folder = tmp_path / resource

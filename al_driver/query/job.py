@@ -19,6 +19,9 @@ from al_driver.query.window import Window
 from al_driver.schema.base import Float, Int, NonNegativeInt, Params, PositiveFloat, PositiveInt
 from al_driver.units import Unit
 
+MOST_LOOKED_AT = 4_000
+"""Most candidates that a look ahead compares, unless more may be chosen."""
+
 
 class MdTask(Params):
     """A finished molecular-dynamics task."""
@@ -113,7 +116,10 @@ class QueryJob(Params):
     def shortlist_length(self, structure: str) -> int:
         """Return the most candidates of a structure that are compared."""
         cap = self.cap(structure)
-        return self.query.shortlist * (cap if self.budget is None else min(cap, max(self.budget, 1)))
+        most = cap if self.budget is None else min(cap, max(self.budget, 1))
+        if self.query.choose == "lookahead":  # whose kernel grows with the square of their number
+            return min(self.query.shortlist * most, max(MOST_LOOKED_AT // len(self.structures), most))
+        return self.query.shortlist * most
 
     @property
     def compares(self) -> bool:

@@ -15,8 +15,12 @@ ForceError = Annotated[PositiveFloat, Unit("eV/Å")]
 STOP_RULES = {"max_labels", "converged_fraction", "max_bad_fraction", "confidence", "stop_when_converged"}
 """Keys that decide when a run ends, and not what an iteration selects."""
 ONLY_WITH_TARGET = ("coverage", "max_bad_fraction", "confidence", "audit", "stop_when_converged")
-COMPARISON_KEYS = ("score_power", "worst_atoms", "shortlist")
-"""Keys that only a choice which compares candidates reads."""
+COMPARISON_KEYS = {
+    "score_power": ("diverse",),
+    "worst_atoms": ("diverse", "lookahead"),
+    "shortlist": ("diverse", "lookahead"),
+}
+"""Keys that only a choice which compares candidates reads, and which do."""
 
 
 class QueryParams(Params):
@@ -54,16 +58,17 @@ class QueryParams(Params):
     """Most frames the whole run labels; it ends when they are spent."""
     converged_fraction: Annotated[Fraction, Field(gt=0)] = 0.02
     """A stage has converged when candidates and failed frames together fall below this share."""
-    choose: Literal["random", "largest", "diverse"] = "random"
+    choose: Literal["random", "largest", "diverse", "lookahead"] = "random"
     """Which candidates are labelled when there are more than the limits allow. diverse: those whose worst atoms have
-    the largest scores and the environments farthest from what is trained on and from each other."""
+    the largest scores and the environments farthest from what is trained on and from each other. lookahead, with the
+    uncertainty "kpu": the largest uncertainty that is left when the forces chosen before are known."""
     score_power: NonNegativeFloat = 1.0
     """diverse: γ in score^γ · distance; 0 lets the distance alone decide."""
     worst_atoms: PositiveInt = 3
-    """diverse: how many atoms, those the models are least sure of, stand for a frame."""
+    """diverse, lookahead: how many atoms, those the models are least sure of, stand for a frame."""
     shortlist: PositiveInt = 20
-    """diverse: how many candidates are compared for each frame that may be chosen: the best of as many stretches of the
-    trajectories."""
+    """diverse, lookahead: how many candidates are compared for each frame that may be chosen: the best of as many
+    stretches of the trajectories. A look ahead compares no more than 4,000 in all, unless more may be chosen."""
 
     @model_validator(mode="after")
     def _check_window(self) -> "QueryParams":
@@ -84,21 +89,27 @@ class QueryParams(Params):
             raise ValueError("`target_force_error` is empty; give a number, or one per element")
         if (self.metric == "relative_force") != (self.relative_epsilon is not None):
             raise ValueError('`relative_epsilon` (eV/Å) belongs to the metric "relative_force", and only to it')
-        for name in () if self.compares else COMPARISON_KEYS:
+        for name in self._unread_keys():
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f'`{name}` belongs to the choice "diverse"; found "choose": "{self.choose}"')
+                choices = " and ".join(f'"{choice}"' for choice in COMPARISON_KEYS[name])
+                raise ValueError(f'`{name}` belongs to "choose": {choices}; found "{self.choose}"')
+        if self.choose == "lookahead" and self.uncertainty != "kpu":
+            raise ValueError('"choose": "lookahead" needs the covariance of one model: add "uncertainty": "kpu"')
         return self
+
+    def _unread_keys(self) -> set[str]:
+        """Return the keys of `COMPARISON_KEYS` that this choice does not read."""
+        return {name for name, choices in COMPARISON_KEYS.items() if self.choose not in choices}
 
     @property
     def compares(self) -> bool:
         """Candidates are compared with each other, which needs more than their scores."""
-        return self.choose == "diverse"
+        return self.choose in ("diverse", "lookahead")
 
     def selection_identity(self) -> dict[str, Any]:
         """Return, as JSON, what decides the selection of one iteration; stop rules are not in it."""
         left_out = STOP_RULES if self.has_target else STOP_RULES | {"target_force_error", *ONLY_WITH_TARGET}
-        left_out |= set() if self.compares else set(COMPARISON_KEYS)
-        return self.model_dump(mode="json", exclude=left_out)
+        return self.model_dump(mode="json", exclude=left_out | self._unread_keys())
 
     @property
     def has_target(self) -> bool:

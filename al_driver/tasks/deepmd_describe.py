@@ -1,8 +1,9 @@
 """Describe the candidates of a shortlist by the environments of their worst atoms, with models of DeePMD-kit.
 
 Run in a folder by the Python that has DeePMD-kit, which may be another environment than the driver's: this file imports
-nothing of `al_driver`. It reads `describe.json` (shortlist, models, systems, type_map, worst_atoms, relative_epsilon),
-whose paths start at the folder, and leaves `features.npz`. Å, eV/Å; descriptors without a unit.
+nothing of `al_driver`. It reads `describe.json` (shortlist, models, systems, type_map, worst_atoms, relative_epsilon,
+covariance, force_factor), whose paths start at the folder, and leaves `features.npz`. With a covariance that is the
+kernel of a look ahead (`deepmd_gradients.py`), else descriptors. Å, eV/Å; descriptors without a unit.
 
 An atom is the worse, the more the models' forces on it differ: they are calculated again for the candidates alone,
 since what LAMMPS could write of every atom of every frame would outgrow the trajectory. Descriptors are those of the
@@ -37,8 +38,8 @@ def main() -> int:
     with np.load(spec["shortlist"], allow_pickle=False) as arrays:
         frames = dict(arrays)
     try:
-        features = describe(frames, spec)
-    except FloatingPointError as error:
+        features = look_ahead(frames, spec) if spec["covariance"] else describe(frames, spec)
+    except (FloatingPointError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     np.savez(".features.npz", **features)
@@ -92,6 +93,22 @@ def describe(frames: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, An
         "known": known / scale,
         "descriptors": (descriptors / scale[..., None]).astype(np.float32),
     }
+
+
+def look_ahead(frames: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``task`` and ``step`` of shape (n,), and what `deepmd_gradients.make_kernel` does of the worst atoms.
+
+    Raises
+    ------
+    FloatingPointError
+        If a model gives a force that is not finite.
+    ValueError
+        If the covariance does not serve.
+    """
+    import deepmd_gradients
+
+    atoms = find_worst_atoms(frames, spec)
+    return {"task": frames["task"], "step": frames["step"], **deepmd_gradients.make_kernel(frames, atoms, spec)}
 
 
 def find_worst_atoms(frames: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from al_driver.query.diversity import DiverseOrders
 from al_driver.query.features import Features
 from al_driver.query.job import QueryJob
 from al_driver.query.lines import Orders
+from al_driver.query.lookahead import LookaheadOrders
 from al_driver.query.reading import find_explorer, read_job, run_program, take_census
 from al_driver.query.report import FramesFile, make_summary, write_selected
 from al_driver.query.selection import Census, Choice, Chooser, choose_frames
@@ -67,7 +68,10 @@ def _make_orders(directory: Path, job: QueryJob, census: dict[str, Census]) -> O
         return None
     if job.features is None:
         raise StateMismatch(f"{directory / QUERY_JOB_FILE} names no features; `al run` describes candidates first.")
-    return DiverseOrders(Features(directory / job.features), job.query.score_power)
+    features = Features(directory / job.features)
+    if job.query.choose == "lookahead":
+        return LookaheadOrders(features)
+    return DiverseOrders(features, job.query.score_power)
 
 
 if __name__ == "__main__":

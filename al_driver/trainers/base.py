@@ -43,6 +43,8 @@ class Description:
     """How many atoms stand for a frame."""
     relative_epsilon: float | None
     """Where deviations are relative: what is added to a force, eV/Å."""
+    covariance: str | None = None
+    """To look ahead: the file of the first model that keeps its `Trainer.covariance_name`."""
 
 
 class Trainer(Params):
@@ -52,6 +54,9 @@ class Trainer(Params):
     output_name: ClassVar[str] = "output"
     model_name: ClassVar[str]
     """The file, in a member's folder, that explorers load."""
+
+    covariance_name: ClassVar[str | None] = None
+    """The file, in a member's folder, that keeps the covariance of its weights; None where nothing does."""
 
     describes: ClassVar[bool] = False
     """Whether its models describe the environments of atoms, which a choice that compares candidates needs."""

@@ -38,6 +38,7 @@ from al_driver.trainers.deepmd_kalman import (
     count_weights,
     describe_covariance,
     find_filter_contradictions,
+    force_factor,
     set_filter,
 )
 from al_driver.trainers.deepmd_program import python_command
@@ -76,6 +77,7 @@ class DeepmdTrainer(Trainer):
 
     default_command: ClassVar[str] = "dp"
     model_name: ClassVar[str] = "frozen_model.pth"
+    covariance_name: ClassVar[str | None] = "model.ckpt.pt"
     describes: ClassVar[bool] = True
 
     trainer: Literal["deepmd"]
@@ -134,7 +136,10 @@ class DeepmdTrainer(Trainer):
         return python_command(launcher, PROGRAM, env)
 
     def write_description(self, description: Description, directory: Path) -> None:
-        write_json(directory / DESCRIPTION_FILE, asdict(description))
+        spec = asdict(description)
+        if description.covariance:
+            spec["force_factor"] = force_factor((directory / description.covariance).with_name(INPUT_FILE))
+        write_json(directory / DESCRIPTION_FILE, spec)
 
     def describe_command(self, launcher: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[str, ...]:
         return python_command(launcher, DESCRIBE_PROGRAM, env)

@@ -7,10 +7,12 @@ bytes. It learns from energies and forces alone; whatever else an input weighs i
 import copy
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from al_driver.files import read_json
 from al_driver.trainers.deepmd_check import Finding
 
 LARGEST_BLOCK = 1024
@@ -36,6 +38,11 @@ def set_filter(config: dict[str, Any], preset: str | None) -> dict[str, Any]:
         config["optimizer"] |= dict.fromkeys(("kf_start_pref_f", "kf_limit_pref_f"), PRESET_FORCE_FACTOR)
         config["loss"] |= {f"{end}_pref_v": 0 for end in ("start", "limit")}
     return config
+
+
+def force_factor(path: Path) -> float:
+    """Return what LKF multiplied force errors with at the end of a training, from its ``input.json``."""
+    return float(read_json(path)["optimizer"].get("kf_limit_pref_f", 1.0))
 
 
 def find_filter_contradictions(config: dict[str, Any]) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ def describe_candidates(
         type_map=params.type_map,
         worst_atoms=params.query.worst_atoms,
         relative_epsilon=params.query.relative_epsilon,
+        covariance=_covariance(params, models[0], features),
     )
     profile = context.resources.role("train")
     describing = Task(
@@ -60,6 +61,12 @@ def describe_candidates(
     )
     context.run_tasks(step, "train", [describing], stop_on_failure=True, batch=FEATURES_DIR)
     return job.model_copy(update={"features": f"../{FEATURES_DIR}/{FEATURES_FILE}"})
+
+
+def _covariance(params: RunParams, driver: Path, features: Path) -> str | None:
+    """Return where the covariance of the model that drives lies, if the choice looks ahead with it."""
+    name = params.train.covariance_name
+    return os.path.relpath(driver.with_name(name), features) if name and params.query.choose == "lookahead" else None
 
 
 def _verify(directory: Path, name: str) -> None:

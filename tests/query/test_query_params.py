@@ -22,12 +22,14 @@ PARAM: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"worst_atoms": 2}, '`worst_atoms` belongs to the choice "diverse"; found "choose": "random"'),
+        ({"worst_atoms": 2}, '`worst_atoms` belongs to "choose": "diverse" and "lookahead"; found "random"'),
         ({"choose": "largest", "score_power": 0}, "`score_power` belongs to"),
         ({"shortlist": 3}, "`shortlist` belongs to"),
         ({"choose": "diverse", "worst_atoms": 0}, "greater than 0"),
         ({"choose": "diverse", "score_power": -1.0}, "greater than or equal to 0"),
-        ({"choose": "different"}, "'random', 'largest' or 'diverse'"),
+        ({"choose": "different"}, "'random', 'largest', 'diverse' or 'lookahead'"),
+        ({"choose": "lookahead"}, 'needs the covariance of one model: add "uncertainty": "kpu"'),
+        ({"choose": "lookahead", "uncertainty": "kpu", "score_power": 2.0}, '`score_power` belongs to "choose": "div'),
     ],
 )  # fmt: skip
 def test_keys_that_do_not_fit_are_errors(keys: dict[str, Any], message: str) -> None:

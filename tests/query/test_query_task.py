@@ -19,7 +19,7 @@ from al_driver.data.frames import read_frames
 from al_driver.data.lammps import make_rotation, write_data
 from al_driver.layout import QUERY_JOB_FILE
 from al_driver.query.job import QueryJob, verify_query
-from al_driver.query.reading import run_program
+from al_driver.query.reading import read_job, run_program
 from al_driver.tasks.query import run_query
 from al_driver.tasks.shortlist import write_shortlist
 
@@ -301,6 +301,31 @@ def test_a_diverse_choice_from_folders_to_files(tmp_path: Path) -> None:
     assert [atoms.info["step"] for atoms in selected] == [10, 30, 60]  # the first, the farthest, the middle
     assert (summary["choose"], summary["selected"], summary["candidate"]) == ("diverse", 3, 6)
     assert [row["step"] for row in rows if row["selected"] == "1"] == ["10", "30", "60"]
+
+
+def test_a_look_ahead_from_folders_to_files(tmp_path: Path) -> None:
+    """The most uncertain frame, then not its neighbour, which the first one tells nearly all of, but another."""
+    write_md(tmp_path, 0, [0.2] * 6)
+    query = DIVERSE | {"choose": "lookahead", "uncertainty": "kpu", "max_select": 2, "shortlist": 3}
+    folder = write_job(tmp_path, ["a"], query=query, features="features.npz")
+    shortlist = read_shortlist(folder)
+    angle = np.array([0.0, 0.1, 0.2, 1.4, 1.5, 1.6])
+    rows = np.stack([np.cos(angle), np.sin(angle)], axis=1) * np.array([[3, 2.9, 2.8, 1, 1.1, 1]]).T
+    names = {"task": shortlist["task"], "step": shortlist["step"]}
+    np.savez(folder / "features.npz", **names, kernel=rows @ rows.T, noise=np.full(6, 0.1))
+    summary, _, selected = run(folder)
+    assert [atoms.info["step"] for atoms in selected] == [10, 50]
+    assert (summary["choose"], summary["selected"]) == ("lookahead", 2)
+
+
+def test_a_look_ahead_compares_no_more_than_its_kernel_can_hold(tmp_path: Path) -> None:
+    query = DIVERSE | {"choose": "lookahead", "uncertainty": "kpu", "max_select": 300, "shortlist": 20}
+    job = read_job(write_job(tmp_path, [], structures=["a", "b"], query=query) / QUERY_JOB_FILE)
+    assert job.shortlist_length("a") == 2_000
+    few = job.model_copy(update={"query": job.query.model_copy(update={"max_select": 3})})
+    assert few.shortlist_length("a") == 60
+    many = job.model_copy(update={"query": job.query.model_copy(update={"max_select": 9_000})})
+    assert many.shortlist_length("a") == 9_000
 
 
 def test_candidates_that_were_not_described_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,7 @@ RUN_CASES = [
     ("query.metric", "maxforce", "did you mean 'max_force'?"),
     ("query.metric", "relative_force", "`relative_epsilon` (eV/Å) belongs to the metric"),
     ("query.converged_fraction", 2, "query.converged_fraction: needs a number larger than 0 and of at most 1; found 2"),
-    ("query.choose", "best", 'query.choose: needs "random", "largest" or "diverse"; found "best"'),
+    ("query.choose", "best", 'query.choose: needs "random", "largest", "diverse" or "lookahead"; found "best"'),
     ("query.uncertainty", "comittee", "did you mean 'committee'?"),
     ("query.uncertainty", "kpu", 'train.models: found 4, but the uncertainty "kpu" needs one model; leave it out'),
     ("train.kalman_memory", 0, "train.kalman_memory: needs a number larger than 0, in GB; found 0"),

@@ -184,6 +184,11 @@ def test_keys_of_a_comparison_decide_only_where_candidates_are_compared(key: str
     assert diverse.selection_identity() != other.selection_identity()
 
 
+def test_a_look_ahead_reads_no_score_power() -> None:
+    ahead = QueryParams(lower=0.1, upper=0.3, uncertainty="kpu", choose="lookahead")
+    assert COMPARISON.keys() - ahead.selection_identity().keys() == {"score_power"}
+
+
 def test_nothing_of_resource_json_concerns_any(finished: Path) -> None:
     values: dict[str, Any] = {
         "executor": "inline", "workers": 3, "group_size": 7, "retries": 5, "max_failed": 9, "max_failed_fraction": 0.5,

@@ -1,0 +1,164 @@
+"""Frames of reference dynamics, scored by models that have not seen them: what `coverage.py` asks.
+
+Cells of 16 atoms, silicon (Stillinger–Weber) or silicon carbide (Erhart–Albe), models of the preset `small`. They learn
+from dynamics up to 600 K and are asked of dynamics at 300, 600, 1200 and 2500 K (a melt, for silicon), from other
+starts; frames lie 0.2 ps apart. Scored are
+
+- `kpu`: one model trained with the Kalman filter and its virtual committee, as the driver does;
+- `committee`: the force deviation of four members trained with Adam;
+
+A score and an error (of the model that drives) are the largest of a frame's atoms. eV/Å. It imports DeePMD-kit.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("DP_INTRA_OP_PARALLELISM_THREADS", "1")
+os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from numpy.typing import NDArray
+
+import al_driver
+from al_driver.data.dataset import find_systems, read_system
+from al_driver.files import write_json
+from al_driver.trainers.base import Training
+from al_driver.trainers.deepmd import DeepmdTrainer
+
+Floats = NDArray[np.float64]
+TEMPERATURES = (300, 600, 1200, 2500)
+TRAINED_AT = (300, 600)
+N_TRAIN, N_MEMBERS, KALMAN_STEPS, ADAM_STEPS = 30, 4, 100, 1000
+EVERY = 200  # steps of 1 fs between two frames
+SYSTEMS: dict[str, tuple[Atoms, list[str], dict[str, Any]]] = {
+    "Si": (
+        bulk("Si", cubic=True, a=5.43), ["Si"],
+        {"engine": "lammps", "pair_style": "sw", "pair_coeff": ["* * Si.sw Si"]},
+    ),
+    "SiC": (
+        bulk("SiC", "zincblende", cubic=True, a=4.36), ["Si", "C"],
+        {"engine": "lammps", "pair_style": "tersoff", "pair_coeff": ["* * SiC_Erhart-Albe.tersoff Si C"]},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Frames of one temperature: the errors of the model that drives, and scores, each of shape (n,)."""
+
+    errors: dict[str, Floats]
+    """Of the model with the filter (``kpu``) and of the first member (``committee``)."""
+    scores: dict[str, Floats]
+
+    def error_of(self, name: str) -> Floats:
+        return self.errors["kpu" if name == "kpu" else "committee"]
+
+
+def make_frames(folder: Path, system: str, purpose: str, temperature: int, n_frames: int, seed: int) -> list[Atoms]:
+    """Return frames of a trajectory of their own, with their labels; the first tenth is left out."""
+    atoms, type_map, engine = SYSTEMS[system]
+    work = f"{system}.{purpose}.{temperature}"
+    if not (folder / work / "dataset").exists():
+        atoms.write(folder / f"{system}.vasp")
+        dynamics = {"temperature": temperature, "n_steps": int(1.1 * n_frames + 1) * EVERY, "every": EVERY}
+        entry = {
+            "path": f"{system}.vasp", "name": work, "supercell": [2, 1, 1],
+            "perturb": {"copies": 1, "cell_fraction": 0, "temperature": min(temperature, 1200)}, "aimd": dynamics,
+        }  # fmt: skip
+        param = {"seed": seed, "work_dir": work, "type_map": type_map, "label": engine, "structures": [entry]}
+        write_json(folder / f"{work}.json", param | {"valid_fraction": 0})
+        write_json(folder / "resource.json", {"default": {"executor": "inline"}})
+        al_driver.init_bulk(folder / f"{work}.json", folder / "resource.json")
+    frames = [frame for system in find_systems(folder / work / "dataset") for frame in read_system(system)]
+    assert len(frames) >= n_frames, f"{work} holds {len(frames)} frames"
+    return frames[-n_frames:]
+
+
+def train(folder: Path, trainer: DeepmdTrainer, system: str, seed: int) -> Path:
+    """Train a model on dynamics up to 600 K unless it is there; return its folder."""
+    kind = f"kpu{trainer.virtual_models}" if trainer.committee_size() != trainer.models else "adam"
+    target = folder / f"{system}.{kind}.{seed}"
+    if not (target / "evaluation.json").exists():
+        target.mkdir(exist_ok=True)
+        systems = [path for t in TRAINED_AT for path in find_systems(folder / f"{system}.train.{t}/dataset")]
+        training = Training("first", seed, tuple(SYSTEMS[system][1]), tuple(systems), (), None)
+        trainer.write_inputs(training, target)
+        start = time.monotonic()
+        with (target / "output").open("w") as output:
+            subprocess.run(trainer.command(("dp",)), cwd=target, stdout=output, stderr=output, check=True)
+        write_json(target / "seconds.json", time.monotonic() - start)
+    return target
+
+
+def kalman_trainer(virtual_models: int = 3) -> DeepmdTrainer:
+    keys = {"trainer": "deepmd", "preset": "small", "steps": {"first": KALMAN_STEPS}, "virtual_models": virtual_models}
+    return DeepmdTrainer.model_validate(keys).with_covariance()
+
+
+def adam_trainer() -> DeepmdTrainer:
+    return DeepmdTrainer.model_validate({"trainer": "deepmd", "preset": "small", "steps": {"first": ADAM_STEPS}})
+
+
+def evaluate(model: Path, frames: Sequence[Atoms]) -> Floats:
+    """Return forces on frames of one composition, shape (n_frames, n_atoms, 3)."""
+    from deepmd.infer import DeepPot
+
+    potential = DeepPot(str(model))
+    kinds = [potential.get_type_map().index(symbol) for symbol in frames[0].symbols]
+    coords = np.array([frame.positions.reshape(-1) for frame in frames])
+    cells = np.array([frame.cell.array.reshape(-1) for frame in frames])
+    return np.asarray(potential.eval(coords, cells, kinds)[1], dtype=float).reshape(len(frames), len(kinds), -1)
+
+
+def deviation(members: Floats) -> Floats:
+    """Return σ of each atom, from forces of shape (n_members, n_frames, n_atoms, 3)."""
+    found: Floats = np.sqrt(((members - members.mean(axis=0)) ** 2).sum(axis=-1).mean(axis=0))
+    return found
+
+
+def score_all(
+    folder: Path, system: str, seed: int, n_frames: int, purpose: str,
+    temperatures: Sequence[int] = TEMPERATURES, *, committee: bool = True,
+) -> dict[int, Scored]:  # fmt: skip
+    """Make data and models unless they are there; return scored frames by temperature; by ``kpu`` alone where asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for temperature in TRAINED_AT:
+        make_frames(folder, system, "train", temperature, N_TRAIN, 1)
+    seeds = {"test": 2, "calibrate": 3}
+    frames = [f for t in temperatures for f in make_frames(folder, system, purpose, t, n_frames, seeds[purpose])]
+    true = np.array([frame.arrays["forces"] for frame in frames])
+    trainer = kalman_trainer()
+    kalman = train(folder, trainer, system, seed)
+    ours = np.array([evaluate(kalman / name, frames) for name in trainer.model_files(kalman)])
+    errors = {"kpu": _error(ours, true)}
+    scores = {"kpu": trainer.score_factor(kalman) * _largest(deviation(ours))}
+    if committee:
+        members = [
+            train(folder, adam_trainer(), system, 1000 * seed + n) / "frozen_model.pth" for n in range(N_MEMBERS)
+        ]
+        theirs = np.array([evaluate(member, frames) for member in members])
+        errors["committee"] = _error(theirs, true)
+        scores["committee"] = _largest(deviation(theirs))
+    parts = np.split(np.arange(len(frames)), len(temperatures))
+    return {
+        temperature: Scored(*({name: values[part] for name, values in found.items()} for found in (errors, scores)))
+        for temperature, part in zip(temperatures, parts, strict=True)
+    }
+
+
+def _error(members: Floats, true: Floats) -> Floats:
+    """Return the largest force error in each frame, of the first member."""
+    return _largest(np.linalg.norm(members[0] - true, axis=-1))
+
+
+def _largest(of_atoms: Floats) -> Floats:
+    found: Floats = of_atoms.max(axis=1)
+    return found

@@ -232,6 +232,11 @@ def print_conversion(result: "Conversion", console: Console) -> None:
     n_frames = sum(len(loaded.moments) for loaded in result.files)
     gap = f", {result.gap} between training and validation" if result.gap else ""
     say(f"{_count(len(result.files), 'file')}, {_count(n_frames, 'frame')}{_counts(result.left_out)}{gap}")
+    if result.repeated:
+        say(f"{_count(result.repeated, 'frame')} of them equal others, and count twice; `al gather` takes each once")
+    programs = sorted({loaded.source.format.partition("/")[0] for loaded in result.files if loaded.is_labelled})
+    if len(programs) > 1 and not {"deepmd", "extxyz"} & set(programs):
+        say(f"of several programs ({', '.join(programs)}): energies of two references have no common zero")
     for name, count in result.written.items():
         say(f"{result.out / name if result.out.is_dir() else result.out}  {_count(count, 'frame')}")
     say(f"elements in order: {' '.join(result.type_map)}")

@@ -241,10 +241,11 @@ class DeepmdTrainer(Trainer):
 
     def set_by_driver(self, type_map: Sequence[str] = ()) -> tuple[str, ...]:
         phases: tuple[Phase, ...] = ("first", "next", "final")
-        asked = {phase: steps for phase in phases if (steps := self._phase_steps(phase)) is not None}
+        asked = {phase: self._phase_steps(phase) for phase in phases}
         lines = list(SET_BY_DRIVER)
-        if asked:
-            numbers = ", ".join(f"{phase} {steps}" for phase, steps in asked.items())
+        if any(asked.values()):
+            own = f"{own_steps(set_filter(self._read(), self.preset) if self._keeps_covariance else self._read())}"
+            numbers = ", ".join(f"{phase} {steps or f'{own} (as in the input)'}" for phase, steps in asked.items())
             lines.append(f"training.numb_steps: {numbers}; learning_rate.decay_steps and warmup_steps in proportion")
         if self._keeps_covariance:
             lines += describe_covariance(count_weights(self._read(), type_map), self.kalman_memory)

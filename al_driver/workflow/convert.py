@@ -23,7 +23,7 @@ from al_driver.errors import ConfigError, Problem
 from al_driver.schema.elements import check_type_map
 from al_driver.schema.suggest import nearest
 from al_driver.workflow.convert_files import load_sources
-from al_driver.workflow.duplicates import drop_duplicates
+from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, is_same_run
 from al_driver.workflow.split import Split, split_frames
 from al_driver.workflow.target import check_target
 
@@ -46,6 +46,8 @@ class Conversion:
         Files that are not needed, with the reason: an OUTCAR and a vasprun.xml tell of the same run.
     gap
         Frames between training and validation blocks, on neither side.
+    repeated
+        Frames that equal one before them, and were written all the same since nothing is held back.
     refused
         Files that were not converted, with the reason.
     """
@@ -56,6 +58,7 @@ class Conversion:
     files: list[Loaded] = field(default_factory=list)
     aside: list[tuple[Path, str]] = field(default_factory=list)
     gap: int = 0
+    repeated: int = 0
     refused: list[Problem] = field(default_factory=list)
 
     @property
@@ -111,6 +114,7 @@ def convert(
     result = Conversion(out)
     sources = _collect([inputs] if isinstance(inputs, (str, Path)) else inputs, format, result)
     _sort_out(load_sources(sources, type_map, every, workers, progress), result)
+    result.repeated = 0 if valid else count_duplicates(result.files)
     if valid:
         drop_duplicates(result.files)
     blocks = [block for loaded in result.files for block in loaded.blocks]
@@ -179,31 +183,11 @@ def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
     xmls = [loaded for loaded in files if loaded.source.format == "vasp/xml"]
     for outcar in outcars:
         for xml in xmls:
-            if outcar.source.path.parent == xml.source.path.parent and _is_same_run(outcar, xml):
+            if outcar.source.path.parent == xml.source.path.parent and is_same_run(outcar, xml):
                 less, more = (xml, outcar) if len(xml.moments) < len(outcar.moments) else (outcar, xml)
                 dropped.add(id(less))
                 result.aside.append((less.source.path, f"the same run as {more.source.path.name}, counted once"))
     return [loaded for loaded in files if id(loaded) not in dropped]
-
-
-def _is_same_run(one: Loaded, other: Loaded) -> bool:
-    """Say whether the steps that two files share have equal species and energies; OUTCAR prints eight decimals."""
-    first, second = _energies(one), _energies(other)
-    shared = first.keys() & second.keys()
-    return bool(shared) and all(
-        first[moment][0] == second[moment][0] and abs(first[moment][1] - second[moment][1]) < 1e-6 for moment in shared
-    )
-
-
-def _energies(loaded: Loaded) -> dict[int, tuple[bytes, float]]:
-    """Return species and energy of each step."""
-    found = [
-        (block.numbers.tobytes(), float(energy))
-        for block in loaded.blocks
-        if block.energies is not None
-        for energy in block.energies
-    ]
-    return dict(zip(loaded.moments, found, strict=True))
 
 
 def _part_unlabelled(result: Conversion) -> None:
@@ -249,6 +233,9 @@ def _write(parts: dict[str, list[Block]], to: str, result: Conversion) -> None:
     out = result.out
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix in {".extxyz", ".xyz"}:
+        for info in (info for block in parts[""] for info in block.infos):
+            if not Path(info["source"]).is_absolute():  # `al explain` starts from where the frames lie
+                info["source"] = way_to(str(info["source"]), out.parent)
         write_frames(out, (atoms for block in parts[""] for atoms in block.frames()))
         result.written = {out.name: sum(map(len, parts[""]))}
         return

@@ -21,3 +21,29 @@ def drop_duplicates(files: Sequence[Loaded]) -> None:
         if len(kept) < len(loaded.moments):
             loaded.blocks = take(loaded.blocks, kept)
             loaded.moments = [loaded.moments[index] for index in kept]
+
+
+def count_duplicates(files: Sequence[Loaded]) -> int:
+    """Return how many frames equal one before them."""
+    keys = [key for loaded in files for block in loaded.blocks for key in block.frame_keys()]
+    return len(keys) - len(set(keys))
+
+
+def is_same_run(one: Loaded, other: Loaded) -> bool:
+    """Say whether the steps that two files share have equal species and energies; OUTCAR prints eight decimals."""
+    first, second = _energies(one), _energies(other)
+    shared = first.keys() & second.keys()
+    return bool(shared) and all(
+        first[moment][0] == second[moment][0] and abs(first[moment][1] - second[moment][1]) < 1e-6 for moment in shared
+    )
+
+
+def _energies(loaded: Loaded) -> dict[int, tuple[bytes, float]]:
+    """Return species and energy of each step."""
+    found = [
+        (block.numbers.tobytes(), float(energy))
+        for block in loaded.blocks
+        if block.energies is not None
+        for energy in block.energies
+    ]
+    return dict(zip(loaded.moments, found, strict=True))

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def make_initial_data(context: Context, params: InitBulkParams) -> Path:
         outputs = [STAGE_FILE, REJECTED_FILE, *([f"../{STRUCTURES_DIR}"] if stage == LAST_GEOMETRY else [])]
         record = context.run_step(step, _stage_work(context, params, step, source), outputs)
         if record.result["dropped"] or any(stage in entry.stages for entry in params.structures):
-            log.info("%s: %d structures, %d dropped", stage, record.result["structures"], record.result["dropped"])
+            log.info("%s: %s", stage, _describe(record.result, step))
         for role in PACKED:
             if role == stage:
                 context.pack(step.folder, role)
@@ -201,9 +202,17 @@ def _stage_work(
         write_frames(step.folder / STAGE_FILE, kept)
         if step.name == LAST_GEOMETRY:
             write_structures(step.folder.parent / STRUCTURES_DIR, kept)
-        return {"structures": len(kept), "dropped": len(rejected), "versions": sorted(made.versions)}
+        reasons = dict(Counter(row["reason"] for row in rejected))
+        versions = sorted(made.versions)
+        return {"structures": len(kept), "dropped": len(rejected), "reasons": reasons, "versions": versions}
 
     return work
+
+
+def _describe(result: dict[str, Any], step: Step) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in result.get("reasons", {}).items())
+    why = f" ({reasons}; see {step.folder / REJECTED_FILE})" if reasons else ""
+    return f"{result['structures']} structures, {result['dropped']} dropped{why}"
 
 
 def _drop(frames: Sequence[Atoms], folder: Path) -> tuple[list[Atoms], list[dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ STILL_FALLING = 0.9
 MOSTLY = 0.5
 FAR = 3
 """A target is out of reach where it is more iterations away than so many times those that were run."""
+WORSE = 1.25
+"""So many times the errors of the models before, and a model is worse than they are."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,21 @@ def _about_errors(seen: Sequence[Seen], target: float | None) -> str:
     return (
         f"{how} ({course} eV/Å): too few labels so far. Raise max_repeats or max_select, or add a stage, and run again"
     )
+
+
+def why_worse(final: Mapping[str, Any], last: Mapping[str, Any]) -> str | None:
+    """Say by what the final model is worse than those of the last iteration, which learnt from less; None if it is not.
+
+    Both are what a training says of its errors on validation data: energies eV/atom, forces eV/Å.
+    """
+    if final["on"] != "valid" or last["on"] != "valid":
+        return None
+    names = {"energy_rmse": ("energy RMSE", 1e3, "meV/atom"), "force_rmse": ("force RMSE", 1.0, "eV/Å")}
+    worse = [
+        f"{name} {factor * final[key]:.3g} {unit}, and {factor * last[key]:.3g} theirs"
+        for key, (name, factor, unit) in names.items()
+        if final[key] > WORSE * last[key]
+    ]
+    if not worse:
+        return None
+    return f"worse than the models of the last iteration: {'; '.join(worse)}. Raise train.steps.final, and run again"

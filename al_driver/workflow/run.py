@@ -24,7 +24,7 @@ from al_driver.workflow.initial import InitialData, prepare_data
 from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
-from al_driver.workflow.reasons import Seen, find_reason
+from al_driver.workflow.reasons import Seen, find_reason, why_worse
 from al_driver.workflow.recovered import Retry, choose_retries, retry_inputs
 from al_driver.workflow.references import check_same_reference, describe_difference
 from al_driver.workflow.step import Record, Step
@@ -105,6 +105,8 @@ class Loop:
         except StateMismatch:
             log.info("final: the data or the input changed; the old model is now %s", set_aside(step.folder).name)
             trained = self._run_train(step, "final", None)
+        if self.seen and (worse := why_worse(trained.result, self.seen[-1].trained)):
+            log.warning("%s: %s", step.name, worse)
         return model_paths(self.params, step.folder, trained)
 
     def close(self) -> str | None:

@@ -161,7 +161,7 @@ def test_a_warm_start_of_adam_needs_a_learning_rate() -> None:
 
 def test_what_the_driver_sets_is_told() -> None:
     told = "\n".join(make_trainer(steps={"final": 40}, warm_start={"steps": 7, "start_lr": 1e-4}).set_by_driver())
-    assert "numb_steps: next 7, final 40" in told
+    assert "numb_steps: first 20 (as in the input), next 7, final 40" in told
     assert "start_lr: 0.0001 in a warm start" in told
     assert "numb_steps" not in "\n".join(make_trainer().set_by_driver())
 

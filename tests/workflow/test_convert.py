@@ -1,6 +1,7 @@
 """``al convert``: what is written equals what was read, what is not is told, and nothing is overwritten."""
 
 import gzip
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,15 @@ def test_extxyz_tells_where_each_frame_is_from(tmp_path: Path) -> None:
     al_driver.convert(tmp_path / "a", tmp_path / "b.extxyz")  # and keeps it
     (again,) = read_frames(tmp_path / "b.extxyz")
     assert (again.info["source"], again.info["step"]) == (str(source), 3)
+
+
+def test_a_relative_source_is_told_from_where_the_frames_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vasp").mkdir()
+    shutil.copy(FILES / "OUTCAR.ch4.unconverged.gz", tmp_path / "vasp/OUTCAR.gz")
+    monkeypatch.chdir(tmp_path)
+    al_driver.convert("vasp/OUTCAR.gz", "out/all.extxyz")
+    (atoms,) = read_frames(Path("out/all.extxyz"))
+    assert atoms.info["source"] == "../vasp/OUTCAR.gz"
 
 
 @pytest.mark.parametrize("pbc", [True, False, [True, True, False]])

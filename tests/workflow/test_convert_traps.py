@@ -41,7 +41,7 @@ def test_equal_frames_are_never_on_both_sides(tmp_path: Path) -> None:
     assert sum(result.written.values()) + result.gap == 5
     assert result.files[-1].left_out == [("duplicate", f"step 5: equals step 1 of {tmp_path / 'copy0.extxyz'}")]
     whole = al_driver.convert(tmp_path / "*.extxyz", tmp_path / "whole")  # nothing is held back: nothing leaks
-    assert (whole.written, whole.left_out) == ({"C1Si1": 11}, {})
+    assert (whole.written, whole.left_out, whole.repeated) == ({"C1Si1": 11}, {}, 6)
     with pytest.raises(ConfigError, match=r"--valid 0.3 of 1 frame holds none back \(5 equal ones are left out\)"):
         al_driver.convert(tmp_path / "copy*.extxyz", tmp_path / "copies", valid=0.3)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from al_driver.query.params import QueryParams
-from al_driver.workflow.reasons import Seen, find_reason
+from al_driver.workflow.reasons import Seen, find_reason, why_worse
 
 WINDOW = QueryParams(lower=0.1, upper=0.3)
 TARGET = QueryParams(target_force_error=0.1)
@@ -42,3 +42,15 @@ def seen(
 )
 def test_each_reason(history: list[Seen], query: QueryParams, words: str) -> None:
     assert find_reason(history, query).startswith(words)
+
+
+def test_a_final_model_that_is_worse_is_told() -> None:
+    last = {"on": "valid", "energy_rmse": 0.0046, "force_rmse": 0.02}
+    final = {"on": "valid", "energy_rmse": 0.071, "force_rmse": 0.024}
+    told = why_worse(final, last)
+    assert told == (
+        "worse than the models of the last iteration: energy RMSE 71 meV/atom, and 4.6 theirs. "
+        "Raise train.steps.final, and run again"
+    )
+    assert why_worse(last, final) is None
+    assert why_worse(final | {"on": "train"}, last) is None  # of two sets of frames

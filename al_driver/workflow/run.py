@@ -132,7 +132,7 @@ class Loop:
 
     def advice(self) -> str:
         """Return what stands in the way, and what to do about it; nothing where the reason says that itself."""
-        return "" if self.is_short else f". {find_reason(self.seen, self.params.query)}"
+        return "" if self.is_short else find_reason(self.seen, self.params.query)
 
     def _look_cost(self) -> int:
         demand = make_demand(self.params, self.n_looks + 1)
@@ -287,4 +287,4 @@ def _run_stages(loop: Loop, params: RunParams) -> Verdict:
     if not open_stages:
         return Verdict("converged", f"in every stage fewer than {query.converged_fraction:.0%} of frames unsure")
     stages = "; ".join(f"stage {number}: {reason}" for number, reason in open_stages.items())
-    return Verdict("not_converged", f"{stages}{loop.advice()}", loop.statement)
+    return Verdict("not_converged", f"{stages}. {loop.advice()}".removesuffix(". "), loop.statement)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 VENV_BIN = Path(sys.executable).parent
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Debian keeps daemons, which are not on every PATH
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,6 +87,9 @@ class Job:
                 ends.append(event)
         if self._asks_scheduler and not self.is_drained:
             self._held = [event for event in ends if self._waits_for_cause(event)]
+        elif self._asks_scheduler:  # a driver had it end: what a signal ended is its doing
+            for event in ends:
+                event["cancelled"] = event.get("cancelled") or _is_signalled(event)
         return [event for event in ends if event not in self._held]
 
     def _waits_for_cause(self, event: dict[str, Any]) -> bool:
@@ -94,8 +97,7 @@ class Job:
 
         A scheduler signals tasks and runner at once, so that a task may be seen to end before the runner is told.
         """
-        signalled = event.get("timeout") is None and Ending(event.get("code", 0)).machine_detail() is not None
-        if self.handle is None or not (event.get("cancelled") or signalled):
+        if self.handle is None or not (event.get("cancelled") or _is_signalled(event)):
             return False
         if self.handle.is_alive():
             seen = event.setdefault("seen", time.monotonic())
@@ -209,6 +211,11 @@ class Job:
         if claim is None or claim["host"] != socket.gethostname() or claim["pid"] == os.getpid():
             return False
         return is_running(claim["pid"], claim["started"])
+
+
+def _is_signalled(event: dict[str, Any]) -> bool:
+    """Say whether a signal that the machine sends ended a task, and not its time limit."""
+    return event.get("timeout") is None and Ending(event.get("code", 0)).machine_detail() is not None
 
 
 def end_jobs(jobs: Sequence[Job]) -> None:

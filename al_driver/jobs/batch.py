@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.errors import ConfigError, EngineError, FolderLocked, LeaveJobs, TasksFailed
-from al_driver.files import read_json, write_json
+from al_driver.files import write_json
 from al_driver.jobs.array import find_handles
 from al_driver.jobs.attempts import (
     Attempt,
@@ -142,11 +142,8 @@ class _Batch:
 
     def _adopt(self, folder: Path, handle: Handle | None) -> None:
         """Take over an earlier driver's job with its current attempts; one neither queued nor begun never will."""
-        group = read_json(folder / GROUP_FILE)
-        rows = [row for row in group["tasks"] if self._is_current(row)]
-        attempts, folders = ({row["task"]: row[key] for row in rows} for key in ("attempt", "folder"))
-        job = Job(folder, attempts, folders, handle, adopted=True, side_by_side=group["workers"])
-        if rows and (handle is not None or not job.give_up()):
+        job = Job.of_earlier_driver(folder, handle, self._is_current)
+        if job.open and (handle is not None or not job.give_up()):
             self.jobs.append(job)
 
     def _is_current(self, row: dict[str, Any]) -> bool:

@@ -3,19 +3,20 @@
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
+from al_driver.files import read_json
 from al_driver.jobs.attempts import Ending
 from al_driver.jobs.executor import Handle
 from al_driver.jobs.journal import JournalReader, claim_job, read_claim
 from al_driver.jobs.processes import find_children, is_running, signal_group, this_process
 from al_driver.jobs.slurm import TAKEN
-from al_driver.layout import CLAIM_FILE, DRAIN_FILE
+from al_driver.layout import CLAIM_FILE, DRAIN_FILE, GROUP_FILE
 
 STALE_SECONDS = 90.0
 CANCEL_SECONDS = 5.0
@@ -53,6 +54,16 @@ class Job:
     def __post_init__(self) -> None:
         self._reader = JournalReader(self.folder)
 
+    @classmethod
+    def of_earlier_driver(
+        cls, folder: Path, handle: Handle | None, is_current: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> "Job":
+        """Return the job that an earlier driver wrote into a folder, with those of its attempts that are current."""
+        group = read_json(folder / GROUP_FILE)
+        rows = [row for row in group["tasks"] if is_current(row)]
+        attempts, folders = ({row["task"]: row[key] for row in rows} for key in ("attempt", "folder"))
+        return cls(folder.absolute(), attempts, folders, handle, adopted=True, side_by_side=group["workers"])
+
     @property
     def ended(self) -> bool:
         """Whether the runner said that it ended, and nothing waits for the scheduler to say why."""
@@ -62,6 +73,11 @@ class Job:
     def cause(self) -> str | None:
         """The scheduler's word for how the job ended; None where it has none."""
         return None if self.handle is None else self.handle.cause()
+
+    @property
+    def _ended_from_outside(self) -> bool:
+        """Whether the scheduler says that the machine or somebody ended the job."""
+        return self.cause in TAKEN or self.cause == "CANCELLED"
 
     @property
     def is_drained(self) -> bool:
@@ -102,7 +118,7 @@ class Job:
         if self.handle.is_alive():
             seen = event.setdefault("seen", time.monotonic())
             return bool(event.get("cancelled")) or not self.handle.is_known_of(seen + CAUSE_SECONDS)
-        event["cancelled"] = event.get("cancelled") or self.cause in TAKEN or self.cause == "CANCELLED"
+        event["cancelled"] = event.get("cancelled") or self._ended_from_outside
         return False
 
     @property
@@ -148,7 +164,7 @@ class Job:
 
     def ending(self, otherwise: str) -> Ending:
         """Return the ending of an attempt whose runner is gone: in the scheduler's word, where it has one."""
-        known = self.cause if self.cause in TAKEN or self.cause == "CANCELLED" else None
+        known = self.cause if self._ended_from_outside else None
         said = otherwise if known is None else f"was ended by SLURM: {known}"
         return Ending(error=f"its job {said}", out_of_time=known in ("TIMEOUT", "DEADLINE"))
 

@@ -84,7 +84,6 @@ def count_frames(systems: Sequence[str]) -> int:
 def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
     """Train, freeze, compress where asked, evaluate; return what `evaluation.json` holds."""
     import deepmd
-    import deepmd_evaluate
     import deepmd_kalman
     import deepmd_virtual
     import torch
@@ -116,7 +115,7 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
     if seen:
         covariance = deepmd_kalman.describe_filter(seen.optimizer)
         covariance["virtual"] = deepmd_virtual.write_virtual_models(
-            seen, covariance["log_inflation"], spec, deepmd_evaluate, config["training"], refuse
+            seen, covariance["log_inflation"], spec, config["training"], refuse
         )
     return {
         **evaluate(config["training"]),

@@ -41,7 +41,6 @@ def write_virtual_models(
     seen: Any,
     log_inflation: float,
     spec: Mapping[str, Any],
-    data: Any,
     training: Mapping[str, Any],
     refuse: Callable[[str], Exception],
 ) -> dict[str, Any]:
@@ -55,8 +54,6 @@ def write_virtual_models(
         ln Π 1/λ.
     spec
         ``seed``, and under ``kalman`` how many ``virtual_models``, and ε, ``virtual_step``; None to find one.
-    data
-        The module that reads training data, `deepmd_evaluate`.
     training
         The section of DeePMD-kit's input that names the systems; the step is checked on some of their frames.
 
@@ -74,7 +71,7 @@ def write_virtual_models(
     factors = factorise(seen.optimizer.state[seen.optimizer._params[0]]["P"], refuse)
     rng = np.random.default_rng(spec["seed"])
     systems, type_map = training["training_data"]["systems"], model.get_type_map()
-    frames = read_frames(systems, type_map, data, weights[0].device, rng)
+    frames = read_frames(systems, type_map, weights[0].device, rng)
     n_combinations = max(COMBINATIONS, 2 * wanted["virtual_models"] // len(frames) + 1)
     gradients = sample_gradients(seen.model, seen.optimizer._params, frames, n_combinations, rng)
     directions, captured = find_directions(factors, gradients, wanted["virtual_models"])
@@ -87,7 +84,7 @@ def write_virtual_models(
         with moved(weights, step * move):
             torch.jit.save(model, f"virtual.{number:03d}.pth", extra)
     found = {"models": len(moves), "captured": captured, "step": step, "change": change}
-    known, labels = read_labelled(systems, type_map, data, weights[0].device)
+    known, labels = read_labelled(systems, type_map, weights[0].device)
     unit = measure_unit(model, weights, step * moves, known, labels)
     return found | {"score_factor": 1 / step if unit is None else unit}
 
@@ -238,14 +235,13 @@ def _forces_of_all(model: Any, weights: Sequence[Any], moves: Any, frames: Seque
     return torch.stack(members)
 
 
-def read_frames(
-    systems: Sequence[str], type_map: Sequence[str], data: Any, device: Any, rng: Any
-) -> list[tuple[Any, ...]]:
+def read_frames(systems: Sequence[str], type_map: Sequence[str], device: Any, rng: Any) -> list[tuple[Any, ...]]:
     """Return coordinates, types and cell of some training frames, rattled and strained: beyond what was learnt."""
+    import deepmd_evaluate as data
     import numpy as np
 
     frames = []
-    for system, index in spread_over(systems, data, MOST_FRAMES):
+    for system, index in spread_over(systems, MOST_FRAMES):
         coordinates = data.load(system, "coord")[index].reshape(1, -1, 3).astype(float)
         cell = None if (system / "nopbc").exists() else data.load(system, "box")[index].reshape(3, 3).astype(float)
         strain = STRAIN * rng.standard_normal((3, 3))
@@ -257,13 +253,14 @@ def read_frames(
 
 
 def read_labelled(
-    systems: Sequence[str], type_map: Sequence[str], data: Any, device: Any
+    systems: Sequence[str], type_map: Sequence[str], device: Any
 ) -> tuple[list[tuple[Any, ...]], list[Any]]:
     """Return coordinates, types and cell of some training frames as they are, and the forces of each."""
+    import deepmd_evaluate as data
     import torch
 
     frames, labels = [], []
-    for system, index in spread_over(systems, data, MOST_MEASURED):
+    for system, index in spread_over(systems, MOST_MEASURED):
         coordinates = data.load(system, "coord")[index].reshape(1, -1, 3).astype(float)
         cell = None if (system / "nopbc").exists() else data.load(system, "box")[index].astype(float)
         frames.append(_tensors(coordinates, data.model_types(system, index + 1, type_map)[index:], cell, device))
@@ -271,8 +268,9 @@ def read_labelled(
     return frames, labels
 
 
-def spread_over(systems: Sequence[str], data: Any, n_frames: int) -> Iterator[tuple[Path, int]]:
+def spread_over(systems: Sequence[str], n_frames: int) -> Iterator[tuple[Path, int]]:
     """Yield system and index of so many frames, evenly spread over all."""
+    import deepmd_evaluate as data
     import numpy as np
 
     counts = [len(data.load(Path(system), "energy")) for system in systems]

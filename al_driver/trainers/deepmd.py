@@ -241,11 +241,9 @@ class DeepmdTrainer(Trainer):
 
     def set_by_driver(self, type_map: Sequence[str] = ()) -> tuple[str, ...]:
         phases: tuple[Phase, ...] = ("first", "next", "final")
-        asked = {phase: self._phase_steps(phase) for phase in phases}
         lines = list(SET_BY_DRIVER)
-        if any(asked.values()):
-            own = f"{own_steps(set_filter(self._read(), self.preset) if self._keeps_covariance else self._read())}"
-            numbers = ", ".join(f"{phase} {steps or f'{own} (as in the input)'}" for phase, steps in asked.items())
+        if any(self._phase_steps(phase) for phase in phases):
+            numbers = ", ".join(f"{phase} {self._told_steps(phase)}" for phase in phases)
             lines.append(f"training.numb_steps: {numbers}; learning_rate.decay_steps and warmup_steps in proportion")
         if self._keeps_covariance:
             lines += describe_covariance(count_weights(self._read(), type_map), self.kalman_memory)
@@ -263,6 +261,10 @@ class DeepmdTrainer(Trainer):
         if self.warm_start and self._is_warm(phase):
             return self.warm_start.steps
         return {"first": self.steps.first, "next": self.steps.next, "final": self.steps.final}[phase]
+
+    def _told_steps(self, phase: Phase) -> str:
+        steps = own_steps(self._phase_input(phase))  # None where the input counts epochs
+        return str(steps) if self._phase_steps(phase) else f"{steps or 'epochs'} (as in the input)"
 
     def _phase_input(self, phase: Phase) -> dict[str, Any]:
         """Return what decides a training of this phase, besides data and seed."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from al_driver.errors import ConfigError
-from al_driver.files import read_json
 from al_driver.jobs.array import find_handles
 from al_driver.jobs.job import Job, end_jobs
 from al_driver.jobs.slurm import Watch
@@ -56,10 +55,7 @@ def end_jobs_below(path: Path) -> int:
     for jobs_dir in _find_jobs_dirs(path):
         handles = find_handles(jobs_dir, watch)
         for group in sorted(jobs_dir.glob(f"*/{GROUP_FILE}")):
-            rows = read_json(group)["tasks"]
-            folders = {row["task"]: row["folder"] for row in rows}
-            job = Job(group.parent.absolute(), {row["task"]: row["attempt"] for row in rows}, folders)
-            job.handle = handles.get(group.parent.name)
+            job = Job.of_earlier_driver(group.parent, handles.get(group.parent.name))
             job.read_ends()
             if not job.ended and (job.handle is not None or not job.give_up()):
                 jobs.append(job)

@@ -35,7 +35,7 @@ def test_a_job_that_somebody_cancelled_is_run_again(tmp_path, cluster):
 def test_a_node_that_dies_with_its_processes_still_writing_is_fenced(tmp_path, cluster):
     script = (
         f"if [ -e {tmp_path}/again ]; then echo new > result; else "
-        f"trap '' TERM; touch {tmp_path}/again; sleep 4; echo old > result; fi"
+        f"trap '' TERM; touch {tmp_path}/again; sleep 15; echo old > result; fi"
     )
     thread, results = in_background(tmp_path, {"t": script}, slurm())
     wait_until(lambda: (tmp_path / "again").exists(), 30)
@@ -46,7 +46,7 @@ def test_a_node_that_dies_with_its_processes_still_writing_is_fenced(tmp_path, c
         thread.join(60)
         assert len(results[0].done) == 1 and (tmp_path / "t/result").read_text() == "new\n"
         assert details(tmp_path) == ["its job was ended by SLURM: NODE_FAIL"]
-        wait_until(lambda: (tmp_path / "t.try-1/result").exists())  # written in spite of all, where nobody reads
+        wait_until(lambda: (tmp_path / "t.try-1/result").exists(), 30)  # written in spite of all, where nobody reads
     finally:
         cluster.daemon("slurmd", "-D", "-N", node)
         cluster.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)  # it may be back already

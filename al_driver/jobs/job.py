@@ -62,7 +62,7 @@ class Job:
         group = read_json(folder / GROUP_FILE)
         rows = [row for row in group["tasks"] if is_current(row)]
         attempts, folders = ({row["task"]: row[key] for row in rows} for key in ("attempt", "folder"))
-        return cls(folder.absolute(), attempts, folders, handle, adopted=True, side_by_side=group["workers"])
+        return cls(folder.absolute(), attempts, folders, handle, adopted=True, side_by_side=group.get("workers", 1))
 
     @property
     def ended(self) -> bool:

@@ -20,9 +20,10 @@ _EVENT = re.compile(
     r" *(?:Program PWSCF +(?P<version>\S+)|(?P<done>JOB DONE)|(?P<error>%{20,})"
     r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|scf convergence threshold\s*=\s*(?P<threshold>\S+)"
     r"|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)|(?P<species>atomic species   valence)"
-    r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)|(?P<exx>EXX)"
+    r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)"
+    r"|(?:EXX +)?convergence NOT (?P<unconverged>.*)|(?P<exx>EXX)"
     r"|estimated scf accuracy\s+<\s+(?P<accuracy>\S+)|!+ +total energy\s*=\s*(?P<energy>\S+) Ry"
-    r"|(?P<forces>Forces acting on atoms)|total\s+stress\s+\((?P<stress>Ry/bohr)|convergence NOT (?P<unconverged>.*)"
+    r"|(?P<forces>Forces acting on atoms)|total\s+stress\s+\((?P<stress>Ry/bohr)"
     r"|(?P<magnetic>Magnetic moment per site)|atom:? +\d+ +(?:\(R=[^)]*\) +)?charge[:=] *\S+ +magn[:=] *(?P<moment>\S+)"
     r"|CELL_PARAMETERS(?P<cell>.*)|ATOMIC_POSITIONS(?P<positions>.*)|(?P<relaxed>End of BFGS Geometry Optimization))"
 )

@@ -325,6 +325,23 @@ def test_an_unconverged_scf_that_claims_to_be_converged_is_refused(tmp_path: Pat
 
 
 @pytest.mark.needs("pw.x")
+def test_exact_exchange_that_did_not_converge_is_refused(tmp_path: Path) -> None:
+    """pw.x ends well, and prints energy and forces all the same; each round of the exchange converges by itself."""
+    hybrid = FAST.replace("&SYSTEM", "&SYSTEM\n input_dft = 'hf', nqx1 = 1, nqx2 = 1, nqx3 = 1")
+    electrons = {"few": "1d-11, electron_maxstep = 5", "enough": "1d-6, electron_maxstep = 50"}
+    for name, words in electrons.items():
+        engine = make_engine(tmp_path, hybrid.replace("1d-11", f"{words}, adaptive_thr = .true."), kpoints=(1, 1, 1))
+        assert run_pw(engine, make_silicon(), tmp_path / name) == 0
+        assert engine.is_complete(tmp_path / name)
+    assert "EXX convergence NOT achieved" in (tmp_path / "few/pw.out").read_text()
+    with pytest.raises(EngineError, match="not converged after 5 iterations") as caught:
+        engine.read_label(tmp_path / "few")
+    assert caught.value.reason == "scf_unconverged"
+    assert "EXX self-consistency reached" in (tmp_path / "enough/pw.out").read_text()
+    assert np.isfinite(engine.read_label(tmp_path / "enough").energy)
+
+
+@pytest.mark.needs("pw.x")
 def test_broken_runs_say_what_happened(tmp_path: Path) -> None:
     potential = tmp_path / "Si.UPF"
     shutil.copy(SILICON["Si"], potential)

@@ -122,6 +122,20 @@ def test_ediff_must_be_reached_in_a_vasprun_too(tmp_path: Path) -> None:
     assert third.detail == "step 3: the energy still changed by 7.0e-07 eV; EDIFF is 5e-07"
 
 
+def test_one_electronic_step_of_a_vasprun_shows_no_convergence(tmp_path: Path) -> None:
+    """So a run looks that was told to stop (LABORT) after its first."""
+    text = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
+    head, *steps = text.split("<scstep>")
+    last_of_first = next(index for index, step in enumerate(steps) if "</calculation>" in step)
+    assert last_of_first > 0
+    path = tmp_path / "vasprun.xml"
+    path.write_text("<scstep>".join([head, *steps[last_of_first:]]))
+    first, *others = read_vasprun(path)
+    assert isinstance(first, EngineError) and first.reason == "scf_unconverged"
+    assert first.detail == "step 1: one electronic step, which shows no change of the energy"
+    assert all(isinstance(step, Label) for step in others)
+
+
 def test_a_run_that_broke_off_keeps_what_is_whole(tmp_path: Path) -> None:
     path = _outcar(tmp_path)
     text = path.read_text()

@@ -95,7 +95,9 @@ def _why_unconverged(element: ET.Element, run: _Run) -> str:
     energies = [parse_float(_text(each, "energy/i[@name='e_fr_energy']", "nan")) for each in element.iterfind("scstep")]
     if not 0 < len(energies) < run.max_steps:
         return f"{len(energies)} electronic steps, and NELM is {run.max_steps}"
-    change = abs(energies[-1] - energies[-2]) if len(energies) > 1 else 0.0
+    if len(energies) < 2:
+        return "one electronic step, which shows no change of the energy"
+    change = abs(energies[-1] - energies[-2])
     if not change <= 1.1 * run.ediff + _ROUNDED:
         return f"the energy still changed by {change:.1e} eV; EDIFF is {run.ediff:g}"
     return ""

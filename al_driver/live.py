@@ -19,6 +19,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from al_driver.words import many
+
 if TYPE_CHECKING:  # `al status` needs neither
     from al_driver.jobs.progress import Progress as TaskProgress
     from al_driver.workflow.convert import Conversion
@@ -84,7 +86,7 @@ def status_table(state: dict[str, Any]) -> Table:
     tasks = state["tasks"]
     title = f"{state['folder']}: {state['state']}"
     if state["state"] == "running":
-        title += f", {state['step']} ({tasks['done']} of {tasks['total']} tasks, {tasks['running']} running)"
+        title += f", {state['step']} ({tasks['done']} of {many(tasks['total'], 'task')}, {tasks['running']} running)"
     table = Table(title=Text(title), caption=Text(_caption(state)), title_justify="left", caption_justify="left")
     if state["kind"] == "init_bulk":
         _add_stages(table, state["stages"])
@@ -128,7 +130,8 @@ def _audit_lines(iterations: list[dict[str, Any]]) -> Iterator[str]:
         held = f"bound held for {audit['covered']} of {audit['bounded']}" if audit["bounded"] else "no bound yet"
         outside = f", {audit['outside']} outside" if audit["outside"] else ""
         yield (
-            f"audit {iteration}: {audit['audits']} frames, largest force error {audit['largest_error']:.3g} eV/Å, "
+            f"audit {iteration}: {many(audit['audits'], 'frame')}, "
+            f"largest force error {audit['largest_error']:.3g} eV/Å, "
             f"{audit['missed_target']} above the target of {audit['target']:g}; {held}{outside}"
         )
     if audits and audits[-1][1]["word"]:
@@ -144,7 +147,7 @@ def _caption(state: dict[str, Any]) -> str:
         where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
     where = "\n".join((where, *_audit_lines(state["iterations"])))
     files = state["files"]
-    counted = f"{'' if files['is_exact'] else 'at least '}{files['total']:,} files"
+    counted = f"{'' if files['is_exact'] else 'at least '}{many(files['total'], 'file')}"
     return "\n".join((where, counted, *(f"warning: {warning}" for warning in state["warnings"]))).strip()
 
 
@@ -171,7 +174,7 @@ def plot_lines(report: "PlotReport") -> Iterator[str]:
     if report.current:
         folders = list(dict.fromkeys(str(path.parent) for path in report.current))
         shown = ", ".join(folders[:4]) + (f" and {len(folders) - 4} more" if len(folders) > 4 else "")
-        yield f"up to date: {len(report.current)} pictures in {shown}"
+        yield f"up to date: {many(len(report.current), 'picture')} in {shown}"
     yield from (f"not drawn: {line}" for line in report.nothing)
 
 
@@ -226,26 +229,22 @@ def print_conversion(result: "Conversion", console: Console) -> None:
             continue
         first = f" ({loaded.left_out[0][1]})" if loaded.left_out else ""
         left_out = _counts(Counter(reason for reason, _ in loaded.left_out))
-        say(f"{loaded.source.path}  {loaded.source.format}  {_count(len(loaded.moments), 'frame')}{left_out}{first}")
+        say(f"{loaded.source.path}  {loaded.source.format}  {many(len(loaded.moments), 'frame')}{left_out}{first}")
     for path, reason in result.aside:
         say(f"{path}  not used: {reason}")
     n_frames = sum(len(loaded.moments) for loaded in result.files)
     gap = f", {result.gap} between training and validation" if result.gap else ""
-    say(f"{_count(len(result.files), 'file')}, {_count(n_frames, 'frame')}{_counts(result.left_out)}{gap}")
+    say(f"{many(len(result.files), 'file')}, {many(n_frames, 'frame')}{_counts(result.left_out)}{gap}")
     if result.repeated:
-        say(f"{_count(result.repeated, 'frame')} of them equal others, and count twice; `al gather` takes each once")
+        say(f"{many(result.repeated, 'frame')} of them equal others, and count twice; `al gather` takes each once")
     programs = sorted({loaded.source.format.partition("/")[0] for loaded in result.files if loaded.is_labelled})
     if len(programs) > 1 and not {"deepmd", "extxyz"} & set(programs):
         say(f"of several programs ({', '.join(programs)}): energies of two references have no common zero")
     for name, count in result.written.items():
-        say(f"{result.out / name if result.out.is_dir() else result.out}  {_count(count, 'frame')}")
+        say(f"{result.out / name if result.out.is_dir() else result.out}  {many(count, 'frame')}")
     say(f"elements in order: {' '.join(result.type_map)}")
     if not any(loaded.is_labelled for loaded in result.files):
         say("structures without energies: good to start from, not to train on")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _counts(reasons: Counter[str]) -> str:

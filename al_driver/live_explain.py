@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from al_driver.layout import ARCHIVE_FILE
+from al_driver.words import many
 
 SHORT = 12  # digits of a hash
 MOST = 8  # entries of one kind that are shown
@@ -20,7 +21,7 @@ _SCORE_UNITS = {"max_force": " eV/Å", "mean_force": " eV/Å", "max_virial": " e
 def lineage_table(told: Mapping[str, Any]) -> Table:
     """Return two columns: what, and what is known of it."""
     title = f"{told['dataset']}: "
-    title += f"frame {told['index']}" if "frame" in told else _many(told["frames"], "frame")
+    title += f"frame {told['index']}" if "frame" in told else many(told["frames"], "frame")
     table = Table.grid(padding=(0, 2))
     table.title, table.title_justify = Text(title), "left"
     table.add_column(no_wrap=True)
@@ -99,23 +100,23 @@ def _reference(row: Mapping[str, Any], settings: Mapping[str, Any] | None, ledge
 def _set(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for number, (system, count) in enumerate(told["systems"].items()):
         if number < MOST:
-            yield "" if number else "systems", f"{system}  {_many(count, 'frame')}"
+            yield "" if number else "systems", f"{system}  {many(count, 'frame')}"
     yield from _more("systems", len(told["systems"]))
     for number, origin in enumerate(told["origins"][:MOST]):
-        yield "" if number else "from", f"{_describe(origin, Path(told['ledger']))}  {_many(origin['frames'], 'frame')}"
+        yield "" if number else "from", f"{_describe(origin, Path(told['ledger']))}  {many(origin['frames'], 'frame')}"
     yield from _more("origins", len(told["origins"]))
     for reference in told["references"]:
         words = f"{reference['engine'] or 'reference'} ({reference['settings'][:SHORT]})"
-        yield "calculated by", f"{words}  {_many(reference['frames'], 'frame')}"
+        yield "calculated by", f"{words}  {many(reference['frames'], 'frame')}"
         if reference["keys"]:
             yield "settings", _settings(reference["keys"])
     for name, key in (("programs", "programs"), ("passed", "checks"), ("hosts", "hosts")):
         for number, (words, count) in enumerate(told[key].items()):
             if number < MOST:
-                yield "" if number else name, f"{words}  {_many(count, 'frame')}"
+                yield "" if number else name, f"{words}  {many(count, 'frame')}"
         yield from _more(name, len(told[key]))
     if told["reused"]:
-        yield "found again", _many(told["reused"], "frame")
+        yield "found again", many(told["reused"], "frame")
 
 
 def _describe(origin: Mapping[str, Any], ledger: Path) -> str:
@@ -160,7 +161,3 @@ def _range(ends: Sequence[float]) -> str:
 def _more(name: str, number: int) -> Iterator[tuple[str, str]]:
     if number > MOST:
         yield "", f"and {number - MOST} more {name}; --json has all"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

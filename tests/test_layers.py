@@ -16,7 +16,7 @@ LAYERS = {
     2: ["data", *(f"jobs.{name}" for name in ("__init__", "task", "processes", "journal", "runner")),
         *(f"schema.{name}" for name in ("__init__", "base", "resource", "elements", "plugins")),
         *(f"schema.{name}" for name in ("jsonc", "places", "explain", "load", "wording"))],
-    1: ["__init__", "schema.suggest", "errors", "units", "files", "layout", "seeds", "templates"],
+    1: ["__init__", "schema.suggest", "errors", "units", "files", "layout", "seeds", "templates", "words"],
 }  # fmt: skip
 # trainers.deepmd_check asks DeePMD-kit's own list of keys, which needs no torch
 ONLY_IN = {

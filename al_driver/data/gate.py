@@ -16,6 +16,7 @@ from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
 from al_driver.schema.base import Params, PositiveFloat, PositiveInt
 from al_driver.units import Unit
+from al_driver.words import many
 
 CHECKS = ("converged", "species", "cell", "positions", "finite", "distances", "forces")
 """What every label that is kept has passed, in words: the first by its engine, the others by `check_label`."""
@@ -78,7 +79,7 @@ def check_same_frame(sent: Atoms, found: Atoms, where: Path, limits: GateLimits)
         ``species_mismatch``, ``cell_changed`` or ``positions_changed``.
     """
     if len(sent) != len(found):
-        raise EngineError("species_mismatch", where, f"{len(found)} atoms came back, {len(sent)} were sent")
+        raise EngineError("species_mismatch", where, f"{many(len(found), 'atom')} came back, {len(sent)} were sent")
     different = np.flatnonzero(sent.numbers != found.numbers)
     if len(different):
         index = int(different[0])

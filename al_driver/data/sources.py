@@ -18,6 +18,7 @@ from al_driver.data.frames import carry_sites
 from al_driver.data.structure_files import read_structure_file
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest_file
+from al_driver.words import many
 
 log = logging.getLogger(__name__)
 MOST_TOLD = 3  # steps left out, of a file, in the log
@@ -115,7 +116,7 @@ def _read_labelled(file: Path, format: str | None, type_map: Sequence[str]) -> l
         if any(reason == "not_finite" for reason, _ in loaded.left_out):
             raise ConfigError(Problem("has a frame whose energy or forces are not finite; take it out", file=file))
         if loaded.left_out:
-            count = f"{len(loaded.left_out)} of {loaded.n_steps} steps are left out"
+            count = f"{len(loaded.left_out)} of {many(loaded.n_steps, 'step')} left out"
             log.warning("%s: %s: %s", source.path, count, "; ".join(map(": ".join, loaded.left_out[:MOST_TOLD])))
         if loaded.blocks and not loaded.is_labelled:
             raise ConfigError(Problem("has a frame without energy or forces; labelled frames were expected", file=file))

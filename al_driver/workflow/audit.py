@@ -20,6 +20,7 @@ from al_driver.layout import AUDIT_FILE, AUDIT_FRAMES_FILE, CALIBRATION_FILE, LA
 from al_driver.query.calibration import Audit, Calibration
 from al_driver.query.verdict import upper_limit
 from al_driver.schema.run import RunParams
+from al_driver.words import many
 
 log = logging.getLogger(__name__)
 CONFIDENCE = 0.95
@@ -124,7 +125,7 @@ def describe_audits(report: dict[str, Any]) -> str:
     """Return what an iteration's audit found, as one line."""
     if not report["audits"]:
         return "audit: no frame"
-    text = f"audit: {report['audits']} frames, largest force error {report['largest_error']:.3g} eV/Å"
+    text = f"audit: {many(report['audits'], 'frame')}, largest force error {report['largest_error']:.3g} eV/Å"
     text += f" ({report['missed_target']} above the target {report['target']:g})"
     if report["bounded"]:
         text += f"; bound held for {report['covered']} of {report['bounded']}"

@@ -12,6 +12,7 @@ from al_driver.jobs.launcher import check_command
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Training
+from al_driver.words import many
 from al_driver.workflow.check_data import check_data, open_init_bulks
 from al_driver.workflow.check_init import check_init_files, check_named
 from al_driver.workflow.check_programs import check_engines, check_program, check_resources, render_scripts
@@ -105,8 +106,8 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
     explore = (*resources.role("explore").argv(params.explore.default_command), *params.explore.arguments())
     label = (*resources.role("label").argv(params.label_engine.default_command), *params.label_engine.arguments())
     report.plan += [
-        f"0/train: {params.train.models} trainings, each: {shlex.join(train)}",
-        f"0/explore: {len(trajectories)} trajectories, each: {shlex.join(explore)}",
+        f"0/train: {many(params.train.models, 'training')}, each: {shlex.join(train)}",
+        f"0/explore: {many(len(trajectories), 'trajectory')}, each: {shlex.join(explore)}",
         *(_describe(trajectory) for trajectory in trajectories[:MOST_TASKS_SHOWN]),
     ]
     if len(trajectories) > MOST_TASKS_SHOWN:
@@ -114,7 +115,9 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
     if params.query.compares:
         describe = params.train.describe_command(profile.argv(params.train.default_command), profile.env)
         report.plan.append(f"0/query: candidates are described by: {shlex.join(describe)}")
-    report.plan.append(f"0/label: at most {most_labels(params, trajectories)} frames, each: {shlex.join(label)}")
+    report.plan.append(
+        f"0/label: at most {many(most_labels(params, trajectories), 'frame')}, each: {shlex.join(label)}"
+    )
     report.plan += describe_target(params)
 
 
@@ -123,6 +126,6 @@ def _describe(trajectory: Trajectory) -> str:
     temperature = f"{first:g} K" if first == last else f"{first:g} → {last:g} K"
     pressure = "" if trajectory.pressure is None else f", {trajectory.pressure:g} bar"
     return (
-        f"  {trajectory.structure} ({len(trajectory.atoms)} atoms), {trajectory.job.ensemble}, {temperature}"
-        f"{pressure}, {trajectory.job.n_steps} steps"
+        f"  {trajectory.structure} ({many(len(trajectory.atoms), 'atom')}), {trajectory.job.ensemble}, {temperature}"
+        f"{pressure}, {many(trajectory.job.n_steps, 'step')}"
     )

@@ -9,6 +9,7 @@ from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.calibration import audits_needed
 from al_driver.query.verdict import closing_size
 from al_driver.schema.run import RunParams
+from al_driver.words import many
 
 
 def explored_structures(params: RunParams) -> list[str]:
@@ -52,11 +53,13 @@ def describe_target(params: RunParams) -> Iterator[str]:
     known, names = _audits_by_iteration(params), explored_structures(params)
     size = closing_size(query.max_bad_fraction, query.confidence, len(names))
     yield (
-        f"audit: {query.audit} frames of each structure in each iteration, {sum(known)} labels in {len(known)} "
-        f"iterations at most; a bound of {query.coverage:g} needs {audits_needed(query.coverage)}"
+        f"audit: {many(query.audit, 'frame')} of each structure in each iteration, "
+        f"{many(sum(known), 'label')} in {many(len(known), 'iteration')} at most; "
+        f"a bound of {query.coverage:g} needs {audits_needed(query.coverage)}"
     )
     yield (
-        f"closing audit: {size} frames of each of {len(names)} structures, {size * len(names)} labels: with none above "
+        f"closing audit: {many(size, 'frame')} of each of {many(len(names), 'structure')}, "
+        f"{many(size * len(names), 'label')}: with none above "
         f"the target, fewer than {query.max_bad_fraction:.2g} of frames are, at {query.confidence:.0%} confidence"
     )
 

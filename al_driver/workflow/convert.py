@@ -22,6 +22,7 @@ from al_driver.data.sources import find_paths
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.elements import check_type_map
 from al_driver.schema.suggest import nearest
+from al_driver.words import many
 from al_driver.workflow.convert_files import load_sources
 from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, is_same_run
 from al_driver.workflow.split import Split, split_frames
@@ -207,7 +208,9 @@ def _nothing_left(result: Conversion) -> Problem:
     reasons = ", ".join(f"{reason} {count}" for reason, count in result.left_out.items())
     first = next((detail for loaded in result.files for _, detail in loaded.left_out), "")
     n_steps, path = sum(loaded.n_steps for loaded in result.files), result.files[0].source.path
-    return Problem(f"nothing to convert: all of {n_steps} steps are left out ({reasons})\n  first {first}", file=path)
+    return Problem(
+        f"nothing to convert: all of {many(n_steps, 'step')} left out ({reasons})\n  first {first}", file=path
+    )
 
 
 def _split(result: Conversion, valid: float, seed: int) -> Split:

@@ -15,6 +15,7 @@ from al_driver.data.ledger import Ledger, Row, find_ledger, read_ledger, told_of
 from al_driver.errors import ConfigError, StateMismatch
 from al_driver.layout import LABELLED_FILE, LEDGER_FILE
 from al_driver.schema.suggest import nearest_file
+from al_driver.words import many
 
 _ORIGIN = ("work", "label", "iteration", "structure", "source", "format")
 _STAGES = ("relax", "supercell", "scale", "copy", "aimd_step")
@@ -112,7 +113,7 @@ def _check_counts(ledger: Ledger) -> None:
         found = count_frames(folder)
         if found != n_told:
             raise StateMismatch(
-                f"{folder} holds {found} frames, and {ledger.folder / LEDGER_FILE} tells of {n_told}.\n"
+                f"{folder} holds {many(found, 'frame')}, and {ledger.folder / LEDGER_FILE} tells of {n_told}.\n"
                 "  One of the two was changed since they were written together."
             )
 

@@ -16,6 +16,7 @@ from al_driver.layout import MD_TASKS_FILE, task_name
 from al_driver.query.job import MdTask
 from al_driver.schema.base import identity
 from al_driver.schema.run import RunParams
+from al_driver.words import many
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
 
@@ -68,7 +69,7 @@ def run_explore(
     record = context.run_step(step, work, outputs, accepted=accepted)
     hidden = {"trajectories", "versions"}
     ends = ", ".join(f"{key} {value}" for key, value in record.result.items() if key not in hidden and value)
-    log.info("%s: %d trajectories: %s", step.name, record.result["trajectories"], ends)
+    log.info("%s: %s: %s", step.name, many(record.result["trajectories"], "trajectory"), ends)
     return record
 
 

@@ -7,6 +7,7 @@ from ase import Atoms
 
 from al_driver.schema.init_bulk import InitBulkParams, InitStructure
 from al_driver.structures.perturb import displacement
+from al_driver.words import many
 from al_driver.workflow.split import split_frames
 from al_driver.workflow.stages import keeps_labels, read_entries
 
@@ -33,7 +34,7 @@ def expected_counts(params: InitBulkParams) -> list[str]:
         lines += [f"  {line}" for line in _describe(entry, frames[0])]
     own = f" ({total - to_label} of them by their AIMD)" if total > to_label else ""
     labelled = "" if params.label is False else f" to label{own}"
-    lines.append(f"at most {total} structures{labelled}; what is too close or there already is dropped")
+    lines.append(f"at most {many(total, 'structure')}{labelled}; what is too close or there already is dropped")
     return lines
 
 
@@ -80,4 +81,4 @@ def _describe(entry: InitStructure, atoms: Atoms) -> Iterator[str]:
             yield f"{symbol}: moved by {sigma:.3f} Å per axis (σ), as in a Debye solid at {temperature:.0f} K"
     if entry.aimd is not None:
         length, n_frames = entry.aimd.n_steps * entry.aimd.timestep, len(entry.aimd.dynamics(seed=0).steps)
-        yield f"aimd: {entry.aimd.temperature:g} K, {length:g} ps, {n_frames} frames from each start"
+        yield f"aimd: {entry.aimd.temperature:g} K, {length:g} ps, {many(n_frames, 'frame')} from each start"

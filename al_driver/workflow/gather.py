@@ -23,6 +23,7 @@ from al_driver.errors import ConfigError
 from al_driver.files import hash_path, write_json_lines
 from al_driver.layout import REJECTED_FILE
 from al_driver.schema.suggest import nearest
+from al_driver.words import many
 from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders
 from al_driver.workflow.step import describe_changes
 from al_driver.workflow.target import check_target
@@ -158,7 +159,7 @@ def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequenc
                 chosen.frames.append(frame)
                 chosen.rows.append(row)
                 chosen.settings |= step.settings()
-        log.info("%s: %d frames", step.folder, len(chosen.frames) - before)
+        log.info("%s: %s", step.folder, many(len(chosen.frames) - before, "frame"))
     return chosen
 
 
@@ -238,12 +239,12 @@ def _publish(temporary: Path, out: Path) -> None:
 def _tell(gathered: Gathered) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in list(gathered.systems.items())[:8])
     more = f" and {len(gathered.systems) - 8} more" if len(gathered.systems) > 8 else ""
-    log.info("%s: %d frames: %s%s", gathered.folder, sum(gathered.systems.values()), counts, more)
+    log.info("%s: %s: %s%s", gathered.folder, many(sum(gathered.systems.values()), "frame"), counts, more)
     if gathered.held_back:
-        log.info("%d frames that are kept for validation are left out", gathered.held_back)
+        log.info("left out: %s kept for validation", many(gathered.held_back, "frame"))
     if gathered.duplicates:
         where = f"; see {gathered.folder / REJECTED_FILE}" if gathered.folder.is_dir() else ""
-        log.info("%d duplicates are left out%s", gathered.duplicates, where)
+        log.info("left out: %s%s", many(gathered.duplicates, "duplicate"), where)
     for text in gathered.disagreements[:MOST_TOLD]:
         log.warning("warning: %s", text)
     if len(gathered.disagreements) > MOST_TOLD:

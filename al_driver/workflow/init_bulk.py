@@ -29,6 +29,7 @@ from al_driver.schema.base import identity
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.resource import Role
 from al_driver.schema.suggest import nearest
+from al_driver.words import many
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
 from al_driver.workflow.label import label_detail, label_inputs, run_label
@@ -212,7 +213,7 @@ def _stage_work(
 def _describe(result: dict[str, Any], step: Step) -> str:
     reasons = ", ".join(f"{reason} {count}" for reason, count in result.get("reasons", {}).items())
     why = f" ({reasons}; see {step.folder / REJECTED_FILE})" if reasons else ""
-    return f"{result['structures']} structures, {result['dropped']} dropped{why}"
+    return f"{many(result['structures'], 'structure')}, {result['dropped']} dropped{why}"
 
 
 def _drop(frames: Sequence[Atoms], folder: Path) -> tuple[list[Atoms], list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE, WorkFold
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.schema.run import DataSource, RunParams
+from al_driver.words import many
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Step
@@ -108,7 +109,7 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     }
     data = InitialData(systems["init_data"], systems["valid_data"], record.fingerprint)
     n_train, n_valid = (sum(map(count_frames, group)) for group in (data.train, data.valid))
-    log.info("data: %d frames to start from, %d to validate on", n_train, n_valid)
+    log.info("data: %s to start from, %d to validate on", many(n_train, "frame"), n_valid)
     return data
 
 

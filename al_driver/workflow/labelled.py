@@ -12,6 +12,7 @@ from al_driver.data.frames import read_frames
 from al_driver.data.ledger import Row, read_ledger, told_of
 from al_driver.errors import ConfigError, StateMismatch
 from al_driver.layout import LABELLED_FILE, LEDGER_FILE, WorkFolder
+from al_driver.words import many
 from al_driver.workflow.history import History
 from al_driver.workflow.recovered import find_retries
 from al_driver.workflow.step import Record
@@ -52,7 +53,8 @@ class LabelStep:
             return [{"frame": n, **told_of(atoms.info), "settings": self.engine} for n, atoms in enumerate(frames)]
         if len(ledger.rows) != len(frames):
             raise StateMismatch(
-                f"{self.folder / LEDGER_FILE} tells of {len(ledger.rows)} frames; its step labelled {len(frames)}.\n"
+                f"{self.folder / LEDGER_FILE} tells of {many(len(ledger.rows), 'frame')}; "
+                f"its step labelled {len(frames)}.\n"
                 "  Bring the file back, or make the step anew with --redo."
             )
         return ledger.rows
@@ -74,7 +76,7 @@ class LabelStep:
         frames = read_frames(path) if expected and path.exists() else []
         if len(frames) != expected:
             raise StateMismatch(
-                f"{path} holds {len(frames)} frames; its step labelled {expected}.\n"
+                f"{path} holds {many(len(frames), 'frame')}; its step labelled {expected}.\n"
                 "  Bring the file back, or make the step anew with --redo."
             )
         return frames

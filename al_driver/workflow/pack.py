@@ -22,6 +22,7 @@ from typing import Self
 
 from al_driver.errors import StateMismatch
 from al_driver.layout import ARCHIVE_FILE, JOBS_DIR
+from al_driver.words import many
 
 log = logging.getLogger(__name__)
 TOPS = ("task", "again", JOBS_DIR)  # what names of folders that are packed begin with
@@ -163,7 +164,7 @@ def pack_step(folder: Path) -> None:
         log.warning("warning: %s is not packed (%s); the next start tries again", folder, error)
         return
     if n_files:
-        log.info("%s: %d files are in %s now", folder, n_files, ARCHIVE_FILE)
+        log.info("%s: %s in %s now", folder, many(n_files, "file"), ARCHIVE_FILE)
 
 
 def _write_archive(folder: Path, stamps: dict[Path, _Stamp]) -> None:

@@ -26,6 +26,7 @@ from al_driver.query.job import MdTask, QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
 from al_driver.seeds import make_seed
+from al_driver.words import percents
 from al_driver.workflow.context import Context
 from al_driver.workflow.pack import unpack
 from al_driver.workflow.shortlist import describe_candidates
@@ -155,12 +156,11 @@ def describe(summary: dict[str, Any]) -> str:
     >>> describe({"frames": 4, "accurate": 2, "candidate": 1, "failed": 1, "selected": 1})
     'accurate 2 (50 %)  candidate 1 (25 %, 1 kept)  failed 1 (25 %)'
     """
-    frames = max(summary["frames"], 1)
-    share = {name: f"{100 * summary[name] / frames:.0f} %" for name in ("accurate", "candidate", "failed")}
+    share = percents({name: summary[name] for name in ("accurate", "candidate", "failed")})
     return (
-        f"accurate {summary['accurate']} ({share['accurate']})  "
-        f"candidate {summary['candidate']} ({share['candidate']}, {summary['selected']} kept)  "
-        f"failed {summary['failed']} ({share['failed']})"
+        f"accurate {summary['accurate']} ({share['accurate']} %)  "
+        f"candidate {summary['candidate']} ({share['candidate']} %, {summary['selected']} kept)  "
+        f"failed {summary['failed']} ({share['failed']} %)"
     )
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_npy_folder_is_named(tmp_path):
 def test_unconverged_steps_never_enter_and_are_told(tmp_path, caplog):
     (atoms,) = read_labelled(FILES / "OUTCAR.ch4.unconverged.gz", None, ["H", "C"])  # the format is recognised
     assert atoms.info["energy"] == -23.94708651
-    assert "OUTCAR.ch4.unconverged.gz: 2 of 3 steps are left out: scf_unconverged: step 1: 15 electronic" in caplog.text
+    assert "OUTCAR.ch4.unconverged.gz: 2 of 3 steps left out: scf_unconverged: step 1: 15 electronic" in caplog.text
     path = FILES / "OUTCAR.ch4.1step.gz"
     with pytest.raises(ConfigError, match=r"1step.gz: holds no labelled frame, read as vasp/outcar"):
         read_labelled(path, "vasp/outcar", ["H", "C"])

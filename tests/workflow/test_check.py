@@ -61,7 +61,7 @@ def test_a_sound_run_has_no_problem_and_a_plan(folder: Path) -> None:
     assert report.problems == []
     assert report.plan[0].startswith("0/train: 2 trainings, each: ")
     assert report.plan[1:3] == [
-        "0/explore: 1 trajectories, each: lmp -in in.lammps -log none -nocite",
+        "0/explore: 1 trajectory, each: lmp -in in.lammps -log none -nocite",
         "  si (8 atoms), nvt, 100 K, 40 steps",
     ]
     assert report.plan[3].startswith("0/label: at most 4 frames, each: lmp -in")

@@ -31,7 +31,7 @@ def test_what_it_costs(tmp_path: Path) -> None:
     assert closing.startswith("closing audit: 72 frames of each of 2 structures, 144 labels")
     assert "fewer than 0.05 of frames are, at 95% confidence" in closing
     one = find(tmp_path / "one", [stage(4)], max_bad_fraction=0.1)[1][1]
-    assert one.startswith("closing audit: 29 frames of each of 1 structures, 29 labels")
+    assert one.startswith("closing audit: 29 frames of each of 1 structure, 29 labels")
 
 
 @pytest.mark.parametrize(

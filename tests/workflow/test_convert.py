@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_refused_and_the_rest_is_converted(tmp_path: Path
 def test_an_output_that_did_not_converge_gives_nothing(tmp_path: Path) -> None:
     ended = call_al(tmp_path, "convert", str(FILES / "OUTCAR.ch4.1step.gz"), "-o", "out")
     assert ended.returncode == 2
-    assert "nothing to convert: all of 1 steps are left out (scf_unconverged 1)" in ended.stderr
+    assert "nothing to convert: all of 1 step left out (scf_unconverged 1)" in ended.stderr
     assert "first step 1: 1 electronic steps, and NELM is 1" in ended.stderr
     assert not (tmp_path / "out").exists()
 

@@ -252,7 +252,7 @@ def test_where_there_is_nothing_to_gather_it_says_why(tmp_path: Path, name: str,
 def test_frames_that_are_gone_are_missed(tmp_path: Path) -> None:
     work = make_run(tmp_path / "work", [make_frame(1), make_frame(2)])
     write_frames(work / "iter.0000/label/labelled.extxyz", [make_frame(1)])
-    with pytest.raises(StateMismatch, match=r"labelled.extxyz holds 1 frames; its step labelled 2.\n  Bring the file"):
+    with pytest.raises(StateMismatch, match=r"labelled.extxyz holds 1 frame; its step labelled 2.\n  Bring the file"):
         al_driver.gather(work, tmp_path / "out")
 
 
@@ -379,11 +379,11 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
     done = call_al(tmp_path, "gather", "init", "work", "-o", "out")
     lines = [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
     assert lines == [
-        "init/label: 1 frames",
-        "work/iter.0000/label: 1 frames",
+        "init/label: 1 frame",
+        "work/iter.0000/label: 1 frame",
         "out: 2 frames: Al2Cu2 2",
-        "1 frames that are kept for validation are left out",
-        "1 duplicates are left out; see out/rejected.jsonl",
+        "left out: 1 frame kept for validation",
+        "left out: 1 duplicate; see out/rejected.jsonl",
     ]
     shutil.rmtree(tmp_path / "work")
     done = call_al(tmp_path, "gather", "work", "-o", "new")

@@ -1,0 +1,39 @@
+"""Numbers in words that a person reads: plurals, and shares that add up."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def many(number: int, noun: str) -> str:
+    """Return a count and its noun.
+
+    >>> many(1, "frame"), many(0, "frame"), many(20000, "trajectory")
+    ('1 frame', '0 frames', '20,000 trajectories')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    digits = f"{number:,}" if number >= 10_000 else str(number)
+    return f"{digits} {noun if number == 1 else plural}"
+
+
+def percents(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return each count's share, rounded so that the shares add to 100: the largest remainders are rounded up.
+
+    >>> percents({"accurate": 74, "candidate": 125, "failed": 1})
+    {'accurate': 37, 'candidate': 63, 'failed': 0}
+    """
+    total = sum(counts.values())
+    if not total:
+        return dict.fromkeys(counts, 0)
+    shares = {name: 100 * count // total for name, count in counts.items()}
+    lost = {name: 100 * count % total for name, count in counts.items()}
+    for name in sorted(counts, key=lambda name: -lost[name])[: 100 - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as one would type it here: from the working directory where that holds it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):  # the working directory may be gone
+        return str(path)

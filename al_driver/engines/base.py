@@ -231,6 +231,14 @@ class Engine(Params):
         """
         return {}
 
+    def variant(self, atoms: Atoms) -> str | None:  # noqa: ARG002
+        """Return which of several inputs of the user's a frame has, by name; None where all frames have one.
+
+        With the frame's atoms and `identity` it decides every number, so an engine reads nothing else of the frame's
+        ``info``: what was calculated of one variant is not used for another.
+        """
+        return None
+
     def tags(self) -> Collection[str]:
         """Return the names that `with_tags` takes; none where the user has no input file of the program's own."""
         return ()

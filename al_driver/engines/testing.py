@@ -111,6 +111,10 @@ def check_parameters(engine: Engine, atoms: Atoms, changed: Mapping[str, Any]) -
     require(engine.identity() == kind.model_validate(dump).identity(), "two equal engines have two identities")
     other = kind.model_validate({**dump, **changed})
     require(other.identity() != engine.identity(), f"{dict(changed)} does not change the identity")
+    for name in engine.named_structures().values():
+        frame = atoms.copy()
+        frame.info["structure"] = name
+        require(engine.variant(frame) is not None, f"variant() does not tell the frames of {name!r} from others")
     for calculation in sorted(engine.can):
         words = engine.set_by_driver(calculation)
         is_said = isinstance(words, tuple) and all(isinstance(word, str) and word for word in words)

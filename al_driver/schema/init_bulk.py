@@ -113,6 +113,11 @@ class InitStructure(Params):
     """Trajectories whose frames join the structures they start from; none when left out."""
 
     @property
+    def called(self) -> str:
+        """The name of this entry, which its frames carry."""
+        return self.name or self.path.stem
+
+    @property
     def stages(self) -> frozenset[str]:
         """The stages that do something to this entry."""
         does = {

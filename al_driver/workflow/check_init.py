@@ -44,7 +44,7 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
 
 def check_init_files(report: Report, params: InitBulkParams) -> None:
     """Add to a report what is wrong with the structures and engines of an ``init_bulk``."""
-    names = [entry.name or entry.path.stem for entry in params.structures]
+    names = [entry.called for entry in params.structures]
     for engines in _find_calculations(params).values():
         for key, engine in engines.items():
             report.collect(lambda engine=engine: engine.check(params.type_map), key)  # type: ignore[misc]
@@ -126,7 +126,7 @@ def _check_frames(entry: InitStructure, params: InitBulkParams) -> Iterator[Prob
     """Hold the input of each calculation against the structures of an entry."""
     units = read_structures(entry.path, params.type_map)
     for atoms in units:
-        atoms.info["structure"] = entry.name or entry.path.stem
+        atoms.info["structure"] = entry.called
     cells = [make_supercell(atoms, entry.supercell) for atoms in units]
     if entry.relax is not None:
         yield from params.engine_of(entry.relax).check_frames(units, "relax")
@@ -139,7 +139,7 @@ def _check_frames(entry: InitStructure, params: InitBulkParams) -> Iterator[Prob
 def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str]:
     """Return the inputs of the first structure's relaxation, dynamics and label."""
     unit = read_structures(entry.path, params.type_map)[0]
-    unit.info["structure"] = entry.name or entry.path.stem
+    unit.info["structure"] = entry.called
     first = make_supercell(unit, entry.supercell)
     inputs: dict[str, str] = {}
     if entry.relax is not None:

@@ -16,9 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ase import Atoms
+
+from al_driver.data.frames import frame_key
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError, StateMismatch
-from al_driver.files import hash_path, read_json, write_json
+from al_driver.files import hash_json, hash_path, read_json, write_json
 from al_driver.jobs.journal import read_last_runs
 from al_driver.jobs.progress import BatchResult
 from al_driver.jobs.task import Task
@@ -34,12 +37,25 @@ Result = TypeVar("Result")
 INPUTS_FILE = "inputs.jsonl"  # of a step: a line for each input written, with its hash, and each result found again
 
 
+def calculation_key(engine: Engine, atoms: Atoms, settings: str, *what: Any) -> str:
+    """Return the hash of a structure and of everything that decides what an engine makes of it.
+
+    Parameters
+    ----------
+    settings
+        `Engine.identity`, which all calculations of a step share.
+    what
+        Whatever else is asked for, as JSON.
+    """
+    return hash_json([frame_key(atoms, decimals=12), settings, engine.variant(atoms), *what])
+
+
 @dataclass(frozen=True)
 class EngineTask(Generic[Result]):
     """One structure, and what an engine is to make of it."""
 
     key: str
-    """Hash of the structure and of everything that decides the result."""
+    """Its `calculation_key`."""
     engine: Engine
     write: Callable[[Path], None]
     """Writes the program's input into a folder."""

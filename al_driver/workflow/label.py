@@ -12,7 +12,6 @@ from al_driver.data.dataset import write_dataset
 from al_driver.data.frames import (
     Label,
     carry_sites,
-    frame_key,
     labelled_frame,
     read_frames,
     read_label,
@@ -23,12 +22,12 @@ from al_driver.data.gate import CHECKS, check_label
 from al_driver.data.ledger import Row, comment_of, told_of, write_ledger
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
-from al_driver.files import hash_json, write_json_lines
+from al_driver.files import write_json_lines
 from al_driver.layout import DATASET_DIR, LABELLED_FILE, LEDGER_FILE, REJECTED_FILE, task_name
 from al_driver.schema.base import identity
 from al_driver.schema.plugins import plugin_name
 from al_driver.workflow.context import Context
-from al_driver.workflow.engine_tasks import EngineTask, EngineTasks
+from al_driver.workflow.engine_tasks import EngineTask, EngineTasks, calculation_key
 from al_driver.workflow.outliers import judge_outliers
 from al_driver.workflow.step import Record, Step
 
@@ -138,7 +137,7 @@ def _make_tasks(engine: Engine, frames: Mapping[int, Atoms]) -> dict[str, Engine
     settings = engine.identity()
     return {
         task_name(index): EngineTask(
-            hash_json([frame_key(frame, decimals=12), settings]),
+            calculation_key(engine, frame, settings),
             engine,
             lambda directory, frame=frame: engine.write_inputs(frame, directory),  # type: ignore[misc]
             lambda directory, frame=frame: _gated(engine, frame, engine.read_label(directory), directory),  # type: ignore[misc]

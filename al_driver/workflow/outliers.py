@@ -15,14 +15,13 @@ from typing import Any
 from ase import Atoms
 
 from al_driver.data.energy_band import Band, collect_energies, composition_of, find_bands
-from al_driver.data.frames import Label, frame_key
+from al_driver.data.frames import Label
 from al_driver.data.gate import check_label
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError
-from al_driver.files import hash_json
 from al_driver.layout import again_name
 from al_driver.workflow.context import Context
-from al_driver.workflow.engine_tasks import EngineTask, EngineTasks
+from al_driver.workflow.engine_tasks import EngineTask, EngineTasks, calculation_key
 from al_driver.workflow.step import Step
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def judge_outliers(
     settings = engine.identity()
     tasks = {
         again_name(index): EngineTask(
-            hash_json([frame_key(frames[index], decimals=12), settings, "another start"]),
+            calculation_key(engine, frames[index], settings, "another start"),
             engine,
             lambda directory, index=index: engine.write_other_start(frames[index], directory),  # type: ignore[misc]
             lambda directory, index=index: _read(engine, frames[index], directory),  # type: ignore[misc]

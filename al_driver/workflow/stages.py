@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.frames import Label, carry_sites, frame_key, labelled_frame, sort_by_type
+from al_driver.data.frames import Label, carry_sites, labelled_frame, sort_by_type
 from al_driver.data.gate import check_label
 from al_driver.data.sources import find_paths, read_structures
 from al_driver.engines.base import Dynamics, Engine, Relaxation
 from al_driver.errors import EngineError
-from al_driver.files import hash_json, hash_path
+from al_driver.files import hash_path
 from al_driver.layout import task_name
 from al_driver.schema.base import identity
 from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
@@ -33,7 +33,7 @@ from al_driver.structures.perturb import perturb_atoms
 from al_driver.structures.scale import scale_cell
 from al_driver.structures.supercell import make_supercell
 from al_driver.workflow.context import Context
-from al_driver.workflow.engine_tasks import EngineTask, EngineTasks
+from al_driver.workflow.engine_tasks import EngineTask, EngineTasks, calculation_key
 from al_driver.workflow.step import Step
 
 LARGEST_SEED = 900_000_000  # that every program takes
@@ -78,14 +78,13 @@ def read_entries(params: InitBulkParams) -> list[Atoms]:
             for moment, atoms in enumerate(read_structures(path, params.type_map)):
                 structure = sort_by_type(atoms, params.type_map)
                 file = series.setdefault((path, structure.numbers.tobytes()), len(series))
-                name = entry.name or entry.path.stem
                 structure.info = {
-                    "structure": name,
+                    "structure": entry.called,
                     "source": os.path.relpath(path, params.work_dir),
                     "entry": number,
                     "file": file,
                     "moment": moment,
-                    "lineage": f"{name}/{len(frames) - first}",
+                    "lineage": f"{entry.called}/{len(frames) - first}",
                 }
                 frames.append(structure)
     return frames
@@ -95,7 +94,10 @@ def stage_inputs(params: InitBulkParams, stage: str) -> dict[str, Any]:
     """Return what of the input a stage reads, as JSON."""
     inputs: dict[str, Any] = {"type_map": list(params.type_map)}
     if stage == next(iter(STAGES)):
-        inputs["structures"] = [[hash_path(path) for path in find_paths(entry.path)] for entry in params.structures]
+        inputs["structures"] = [
+            {"name": entry.called, "files": [hash_path(path) for path in find_paths(entry.path)]}
+            for entry in params.structures
+        ]
     if stage in {"perturb", "aimd"}:
         inputs["seed"] = params.seed
     return inputs | {stage: [_entry_inputs(params, getattr(entry, stage)) for entry in params.structures]}
@@ -139,7 +141,7 @@ def _relax(context: Context, params: InitBulkParams, step: Step, structures: Seq
 
 
 def _relax_task(engine: Engine, atoms: Atoms, relaxation: Relaxation) -> EngineTask[Label]:
-    key = hash_json(["relax", frame_key(atoms, decimals=12), engine.identity("relax"), asdict(relaxation)])
+    key = calculation_key(engine, atoms, engine.identity("relax"), "relax", asdict(relaxation))
     return EngineTask(
         key,
         engine,
@@ -180,7 +182,7 @@ def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequ
 
 
 def _aimd_task(engine: Engine, atoms: Atoms, dynamics: Dynamics) -> EngineTask[Moments]:
-    key = hash_json(["aimd", frame_key(atoms, decimals=12), engine.identity("aimd"), asdict(dynamics)])
+    key = calculation_key(engine, atoms, engine.identity("aimd"), "aimd", asdict(dynamics))
     return EngineTask(
         key,
         engine,

@@ -73,6 +73,9 @@ class Toy(Engine):
             atoms.positions[0] += 0.01
         return Label(atoms, result["energy"] + self.shift, forces, virial, info)
 
+    def named_structures(self):
+        return {"of.slab": "slab"} if self.fault == "variant" else {}
+
     def identity(self, calculation="label"):
         return "always the same" if self.fault == "identity" else super().identity()
 
@@ -109,6 +112,7 @@ def test_an_outside_engine_passes(alloy: Atoms, tmp_path: Path) -> None:
     ("fault", "words"),
     [
         ("identity", "does not change the identity"),
+        ("variant", "variant() does not tell the frames of 'slab' from others"),
         ("always complete", "is_complete() is true before"),
         ("litter", "7 files are left"),
         ("other frame", "positions_changed: atom 0 (Cu) came back"),

@@ -102,8 +102,7 @@ class Vasp(Engine):
         return "INIWAV = 0 (1 where yours is 0), half of AMIX"
 
     def write_other_start(self, atoms: Atoms, directory: Path) -> None:
-        user = read_incar(self._incar("label", atoms.info.get("structure")))
-        self._write(atoms, directory, "label", motion.other_start_tags(user))
+        self._write(atoms, directory, "label", motion.other_start_tags(self._read_incar("label", atoms)))
 
     def write_relaxation(self, atoms: Atoms, relaxation: Relaxation, directory: Path) -> None:
         """Write the input of a relaxation.
@@ -114,12 +113,7 @@ class Vasp(Engine):
             As `write_inputs`; or if a cell is to be relaxed that is not periodic in three directions.
         """
         check_relaxable(atoms, relaxation)
-        self._write(
-            atoms,
-            directory,
-            "relax",
-            motion.relaxation_tags(read_incar(self._incar("relax", atoms.info.get("structure"))), relaxation),
-        )
+        self._write(atoms, directory, "relax", motion.relaxation_tags(self._read_incar("relax", atoms), relaxation))
 
     def write_dynamics(self, atoms: Atoms, dynamics: Dynamics, directory: Path) -> None:
         """Write the input of molecular dynamics.
@@ -173,7 +167,7 @@ class Vasp(Engine):
     def check_frames(self, frames: Sequence[Atoms], calculation: Calculation) -> Iterator[Problem]:
         by_incar: dict[Path, list[Atoms]] = {}
         for atoms in frames:
-            by_incar.setdefault(self._incar(calculation, atoms.info.get("structure")), []).append(atoms)
+            by_incar.setdefault(self._incar(calculation, self.variant(atoms)), []).append(atoms)
         for path, own in by_incar.items():
             for message, severity in lint_size(read_incar(path), min(len(atoms) for atoms in own)):
                 yield Problem(f"{path}: {message}", severity=severity)
@@ -203,6 +197,10 @@ class Vasp(Engine):
     def named_structures(self) -> Mapping[str, str]:
         return {f"incar_of.{name}": name for name in self.incar_of}
 
+    def variant(self, atoms: Atoms) -> str | None:
+        name = str(atoms.info.get("structure"))
+        return name if name in self.incar_of else None
+
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:
         files = {"EDIFF": self._incar(calculation)}
         files |= {f"EDIFF of {name}": self._incar(calculation, name) for name in self.incar_of}
@@ -228,8 +226,11 @@ class Vasp(Engine):
             "charge": self.charge or 0.0,
         }
 
-    def _incar(self, calculation: Calculation, structure: object = None) -> Path:
-        return self.incar_of.get(str(structure), self.incar).of(calculation)
+    def _incar(self, calculation: Calculation, variant: str | None = None) -> Path:
+        return (self.incar if variant is None else self.incar_of[variant]).of(calculation)
+
+    def _read_incar(self, calculation: Calculation, atoms: Atoms) -> Tags:
+        return read_incar(self._incar(calculation, self.variant(atoms)))
 
     def _each_incar(self) -> dict[Path, tuple[str, Calculation, Path]]:
         """Return, by file, the key that first names it, the calculation, and what other structures have for that."""
@@ -271,7 +272,7 @@ class Vasp(Engine):
             raise ConfigError("a structure for VASP has no cell; put a molecule into a box, with vacuum around it.")
         check_tags(self.magmoms, "magmoms", atoms)
         check_tags(self.ldau, "ldau", atoms)
-        user = read_incar(self._incar(calculation, atoms.info.get("structure")))
+        user = self._read_incar(calculation, atoms)
         layout = make_layout(atoms, list(self.potcar), split_sites(self.ldau))
         symbols = [symbol for (symbol, _), _ in layout.groups]
         potentials = {symbol: read_of_element(self.potcar[symbol], symbol) for symbol in symbols}

@@ -1,0 +1,61 @@
+"""What was calculated with the INCAR of one structure is not used for another. With VASP's stand-in."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase.build import bulk
+from small_run import RESOURCE, call_al, merge
+
+from al_driver.engines.vasp.incar import read_incar
+
+sys.path.append(str(Path(__file__).parents[1] / "standins"))
+from vasp_case import COMMAND, INCAR, make_keys
+
+PLAIN, OWN = "0.05", "0.1"  # SIGMA
+STAGES = ("relax", "aimd", "label")
+
+
+def make_init(folder: Path, names: list[str]) -> dict[str, Any]:
+    """Return the parameters of two structures, of which the one that is called ``own`` has an INCAR of its own."""
+    keys = make_keys(folder, ["Si"], INCAR)
+    (folder / "INCAR.own").write_text(INCAR.replace(f"SIGMA = {PLAIN}", f"SIGMA = {OWN}"))
+    stages = {
+        "relax": {"what": "positions", "max_force": 5.0},
+        "aimd": {"temperature": 200, "n_steps": 1, "every": 1},
+    }
+    entries = []
+    for number, name in enumerate(names):
+        bulk("Si", a=5.4 + 0.1 * number).write(folder / f"{number}.vasp", format="vasp")
+        entries.append({"path": f"{number}.vasp", "name": name} | stages)
+    label = keys | {"incar_of": {"own": str(folder / "INCAR.own")}}
+    return {"seed": 7, "type_map": ["Si"], "label": label, "structures": entries, "valid_fraction": 0}
+
+
+def read_smearing(folder: Path) -> dict[str, list[str]]:
+    """Return SIGMA of each task of each stage."""
+    return {
+        stage: [read_incar(path)["SIGMA"] for path in sorted((folder / "init" / stage).glob("task.0*/INCAR"))]
+        for stage in STAGES
+    }
+
+
+@pytest.mark.long
+def test_two_structures_that_change_names_change_incars(tmp_path: Path) -> None:
+    roles = {role: {"command": COMMAND} for role in STAGES}
+    (tmp_path / "resource.json").write_text(json.dumps(merge(RESOURCE, roles)))
+
+    def init(names: list[str], *options: str) -> Any:
+        (tmp_path / "init.json").write_text(json.dumps(make_init(tmp_path, names)))
+        return call_al(tmp_path, "init_bulk", "init.json", "resource.json", *options)
+
+    done = init(["plain", "own"])
+    assert done.returncode == 0, done.stderr
+    assert read_smearing(tmp_path) == {stage: [PLAIN, OWN] for stage in STAGES}
+    done = init(["own", "plain"])
+    assert done.returncode != 0 and "structures[0].name: plain → own" in done.stderr
+    done = init(["own", "plain"], "--redo", "relax")
+    assert done.returncode == 0, done.stderr
+    assert read_smearing(tmp_path) == {stage: [OWN, PLAIN] for stage in STAGES}

@@ -74,6 +74,19 @@ def test_movement_tells_what_is_unconverged_or_not_whole(tmp_path: Path) -> None
     assert (error.reason, error.detail) == ("no_output", "step 2 is not whole")
 
 
+@pytest.mark.parametrize("count", ["", ", SCF = *****", ", SCF =", ", SCF =    -1", ", SCF =     0"])
+def test_a_frame_of_a_movement_without_its_electronic_steps_is_not_known_to_have_converged(
+    count: str, tmp_path: Path
+) -> None:
+    """So write the force fields of PWmat's makers, whose MOVEMENT is otherwise the same."""
+    text = unpack("MOVEMENT_1", tmp_path).read_text()
+    (tmp_path / "a").write_text(text.replace(", SCF =     4", count))
+    label, error = read_movement(tmp_path / "a")
+    assert isinstance(label, Label) and isinstance(error, EngineError)
+    words = "step 2: no number of electronic steps is told, so nothing shows that it converged"
+    assert (error.reason, error.detail) == ("scf_unconverged", words)
+
+
 def test_extxyz_prefers_the_energy_that_the_forces_derive_from(tmp_path: Path) -> None:
     atoms = bulk("Al")
     results = {"energy": -1.5, "free_energy": -2.0, "forces": np.ones((1, 3)), "stress": np.arange(1.0, 7.0)}

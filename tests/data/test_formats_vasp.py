@@ -122,6 +122,28 @@ def test_ediff_must_be_reached_in_a_vasprun_too(tmp_path: Path) -> None:
     assert third.detail == "step 3: the energy still changed by 7.0e-07 eV; EDIFF is 5e-07"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("EDIFF  = 0.1E-05", "EDIFX  = 0.1E-05", "it names no EDIFF, so nothing shows that it was reached"),
+        ("energy-change (2. order) :-0.3901877E-06", "energy", "no change of the energy is printed"),
+        ("(-0.1066007E-07)", "(**************)", "the energy still changed by nan eV"),
+    ],
+)
+def test_what_an_outcar_does_not_show_was_not_reached(old: str, new: str, words: str, tmp_path: Path) -> None:
+    first, *_ = read_outcar(_outcar(tmp_path, (old, new)))
+    assert isinstance(first, EngineError) and first.reason == "scf_unconverged"
+    assert first.detail.startswith(f"step 1: {words}")
+
+
+def test_a_vasprun_without_ediff_shows_no_convergence(tmp_path: Path) -> None:
+    text = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
+    (tmp_path / "vasprun.xml").write_text(text.replace('name="EDIFF"', 'name="OTHER"'))
+    labels, errors = split(read_vasprun(tmp_path / "vasprun.xml"))
+    assert not labels and [error.reason for error in errors] == ["scf_unconverged"] * 3
+    assert errors[0].detail == "step 1: it names no EDIFF, so nothing shows that it was reached"
+
+
 def test_one_electronic_step_of_a_vasprun_shows_no_convergence(tmp_path: Path) -> None:
     """So a run looks that was told to stop (LABORT) after its first."""
     text = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()

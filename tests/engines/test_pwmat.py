@@ -208,6 +208,26 @@ def test_the_reason_in_report_is_believed_below_the_limit(tmp_path: Path) -> Non
         engine.read_label(folder)
 
 
+def test_what_shows_convergence_must_be_there(tmp_path: Path) -> None:
+    """REPORT or the frame itself has to say it; a count that did not fit its field says nothing."""
+    engine = make_engine(tmp_path / "files")
+    folder = make_label(engine, tmp_path / "run")
+    report, frame = ((folder / name, (folder / name).read_text()) for name in ("REPORT", "OUT.MLMD"))
+    silent = {
+        report[0]: "".join(line for line in report[1].splitlines(keepends=True) if "ending_scf_reason" not in line),
+        frame[0]: frame[1].replace("SCF =    12", "SCF = *****"),
+    }
+    assert silent[report[0]] != report[1] and silent[frame[0]] != frame[1]
+    for path, text in silent.items():  # either is enough
+        path.write_text(text)
+        engine.read_label(folder)
+        path.write_text(dict([report, frame])[path])
+    for path, text in silent.items():
+        path.write_text(text)
+    with pytest.raises(EngineError, match="scf_unconverged: step 1: no number of electronic steps is told"):
+        engine.read_label(folder)
+
+
 def test_the_users_own_limit_of_electronic_steps_counts(tmp_path: Path) -> None:
     text = (
         ETOT
@@ -273,7 +293,9 @@ OLD_STEP = """\
 def test_steps_of_relaxations_are_read_in_each_of_their_layouts(stress: str, share: int, tmp_path: Path) -> None:
     steps = [OLD_STEP.format(step=step, stress=stress) for step in (0, 1)]
     (tmp_path / "MOVEMENT").write_text("".join(steps))
-    first, _ = read_movement(tmp_path / "MOVEMENT")
+    unknown, _ = read_movement(tmp_path / "MOVEMENT")
+    assert isinstance(unknown, EngineError) and "no number of electronic steps is told" in unknown.detail
+    first, _ = read_movement(tmp_path / "MOVEMENT", needs_count=False)
     assert not isinstance(first, EngineError) and first.virial is not None
     assert (first.energy, first.forces[0, 0]) == (-214.1, -0.1)
     assert np.allclose(first.virial, -1.60189 * share * np.eye(3), atol=1e-12)

@@ -3,8 +3,10 @@
 Virial: minus the column "stress (eV)", which is +dE/dstrain; the block "Pressure Internal" of the same file has the
 other sign, and the programs of PWmat's makers turn it too. (dpdata 1.1 keeps the sign, and takes 1602 for 1602.18.)
 The file says how many electronic steps a frame took, not how many it was allowed: `MOST_STEPS` are PWmat's own limits.
-OUT.MLMD, which an SCF writes, is one frame of the same kind, at the time -1. Relaxations number their steps from 0, say
-"stress:" in older versions, and "stress (eV/natom)" where it is of an atom.
+A frame that says nothing of them is refused: nothing shows that it converged, or that there was an SCF at all, since
+the force fields of PWmat's makers write the same file. OUT.MLMD, which an SCF writes, is one frame of the same kind, at
+the time -1. Relaxations number their steps from 0, say "stress:" in older versions, "stress (eV/natom)" where it is of
+an atom, and nothing of electronic steps.
 """
 
 import re
@@ -21,18 +23,20 @@ MOST_STEPS = (100, 40)
 """Electronic steps PWmat allows in the first calculation of a run, and in each after it."""
 _HEAD = re.compile(rb"^ *(\d+) +atoms, *Iteration[^=\n]*=\s*(\S+?),[^\n]*$", re.MULTILINE)
 _ENERGIES = re.compile(rb"Etot,Ep,Ek[^=]*=\s*(\S+)\s+(\S+)\s+(\S+)")
-_SCF = re.compile(rb"SCF\s*=\s*(\d+)")
+_SCF = re.compile(rb"SCF\s*=\s*([1-9]\d*)")
 _STRESS = re.compile(rb"stress[^:\n]*:")
 _PER_ATOM = re.compile(rb"stress *\(eV/natom\)", re.IGNORECASE)
 
 
-def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS) -> Iterator[Step]:
+def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS, *, needs_count: bool = True) -> Iterator[Step]:
     """Yield each frame of a MOVEMENT.
 
     Parameters
     ----------
     most_steps
         Electronic steps that the first calculation, and each after it, was allowed.
+    needs_count
+        Refuse a frame that does not say how many it took.
 
     Raises
     ------
@@ -43,7 +47,11 @@ def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS) -> Itera
     for number, (head, end) in enumerate(
         zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
     ):
-        yield _read_frame(head, text[head.end() : end], number, path, most_steps)
+        unconverged = _why_unconverged(head, most_steps, needs_count=needs_count)
+        step = _read_frame(head, text[head.end() : end], number, path)
+        if unconverged and isinstance(step, Label):
+            step = EngineError("scf_unconverged", path, f"step {number}: {unconverged}")
+        yield step
 
 
 def read_times(path: Path) -> list[float]:
@@ -66,18 +74,22 @@ def _read_heads(path: Path) -> tuple[bytes, list[re.Match[bytes]]]:
     return text, heads
 
 
-def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path, most_steps: tuple[int, int]) -> Step:
+def _why_unconverged(head: re.Match[bytes], most_steps: tuple[int, int], *, needs_count: bool) -> str:
+    electronic = _SCF.search(head[0])
+    if electronic is None:
+        return "no number of electronic steps is told, so nothing shows that it converged" if needs_count else ""
+    most = most_steps[parse_float(head[2]) > 0]
+    return f"{int(electronic[1])} electronic steps, and PWmat's limit is {most}" if int(electronic[1]) >= most else ""
+
+
+def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path) -> Step:
     n_atoms = int(head[1])
-    energies, electronic = _ENERGIES.search(head[0]), _SCF.search(head[0])
+    energies = _ENERGIES.search(head[0])
     lattice = _table(block, b"Lattice vector", 3)
     sites = _table(block, b"\n Position", n_atoms)
     forces = _table(block, b"\n Force", n_atoms)
     if energies is None or lattice is None or sites is None or forces is None:
         return EngineError("no_output", path, f"step {number} is not whole")
-    most = most_steps[parse_float(head[2]) > 0]
-    if electronic and int(electronic[1]) >= most:
-        detail = f"step {number}: {int(electronic[1])} electronic steps, and PWmat's limit is {most}"
-        return EngineError("scf_unconverged", path, detail)
     cell = lattice[:, :3]
     atoms = Atoms(sites[:, 0].astype(int), positions=sites[:, 1:4] @ cell, cell=cell, pbc=True)
     share = n_atoms if _PER_ATOM.search(block) else 1

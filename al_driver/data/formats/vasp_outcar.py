@@ -1,7 +1,8 @@
 """VASP's OUTCAR. Energy: ``free  energy   TOTEN``, which the forces derive from. Virial: the line ``in kB`` × volume.
 
 A reader of our own: VASP prints "aborting loop because EDIFF is reached" also where it ran out of electronic steps
-(NELM), so a step counts as converged only if it needed fewer and the last change of the energy is below EDIFF.
+(NELM), so a step counts as converged only if it needed fewer, and the last changes of the energy and of the eigenvalues
+are printed and below EDIFF.
 Positions have five decimals, forces six. Steps of a machine-learned force field inside VASP are no labels.
 """
 
@@ -41,6 +42,7 @@ _COUNTS = re.compile(rb"ions per type\s*=([\d ]+)")
 _NELM = re.compile(rb"\bNELM\s*=\s*(\d+)")
 _EDIFF = re.compile(rb"\bEDIFF\s*=\s*(\S+)")
 _VERSION = re.compile(rb"vasp\.(\S+)")
+NO_EDIFF = "it names no EDIFF, so nothing shows that it was reached"
 _ROUNDED = 1.51  # EDIFF is printed with one digit: 0.1E-05 may have been 1.5E-6
 
 
@@ -50,7 +52,7 @@ class _Run:
 
     numbers: Array
     max_steps: int
-    ediff: float
+    ediff: float | None
     info: dict[str, str]
 
 
@@ -117,7 +119,7 @@ def _read_head(text: Buffer, start: int, end: int) -> _Run:
     numbers = np.repeat([atomic_numbers[symbol] for symbol in symbols], per_type)
     ediff, version = _EDIFF.search(head), _VERSION.search(head)
     info = {"program": "vasp", "version": version[1].decode() if version else "unknown"}
-    return _Run(numbers, int(nelm[1]), parse_float(ediff[1]) if ediff else np.inf, info)
+    return _Run(numbers, int(nelm[1]), parse_float(ediff[1]) if ediff else None, info)
 
 
 def _read_cell(text: Buffer, start: int, end: int, before: Array | None) -> Array | None:
@@ -165,7 +167,11 @@ def _why_unconverged(text: Buffer, start: int, end: int, run: _Run) -> str:
     if text.find(b"EDIFF is reached", match.end(), end) < 0:
         return "VASP does not say that EDIFF is reached"
     changes = _CHANGE.search(text, match.end(), end)
-    largest = max(abs(parse_float(word)) for word in changes.groups()) if changes else 0.0
+    if changes is None:
+        return "no change of the energy is printed, so nothing shows that EDIFF was reached"
+    if run.ediff is None:
+        return NO_EDIFF
+    largest = float(np.max([abs(parse_float(word)) for word in changes.groups()]))  # NaN where one is no number
     if not largest <= _ROUNDED * run.ediff:
         return f"the energy still changed by {largest:.1e} eV; EDIFF is {run.ediff:g}"
     return ""

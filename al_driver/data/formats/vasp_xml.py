@@ -1,6 +1,9 @@
 """VASP's vasprun.xml, element by element. Energy: ``e_fr_energy``; virial: ``stress`` (kbar, as "in kB") × volume.
 
-A step counts as converged if it needed fewer electronic steps than NELM and its energy last changed by less than EDIFF.
+A step counts as converged if it needed fewer electronic steps than NELM, and the energy last changed by less than
+EDIFF. Before NELM, VASP ends where the changes of energy and eigenvalues are below EDIFF, or where it is told to
+(LABORT), which the change of the energy must exclude: that of the eigenvalues is not in this file (``bandstr`` is that
+of the first and last step alone).
 What a killed run left is read up to where it breaks off. Eight decimals.
 """
 
@@ -14,6 +17,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from al_driver.data.formats.steps import KBAR_TO_EV_PER_A3, Step, open_stream, parse_float, parse_floats
+from al_driver.data.formats.vasp_outcar import NO_EDIFF
 from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
 
@@ -26,7 +30,7 @@ class _Run:
 
     numbers: Array | None = None
     max_steps: int = 0
-    ediff: float = np.inf
+    ediff: float | None = None
     info: dict[str, str] = field(default_factory=lambda: {"program": "vasp", "version": "unknown"})
 
 
@@ -46,7 +50,8 @@ def read_vasprun(path: Path) -> Iterator[Step]:
                     run.info["version"] = _text(element, "i[@name='version']", "unknown")
                 elif element.tag == "parameters":
                     run.max_steps = int(_text(element, ".//i[@name='NELM']", "0"))
-                    run.ediff = parse_float(_text(element, ".//i[@name='EDIFF']", "inf"))
+                    ediff = element.findtext(".//i[@name='EDIFF']")
+                    run.ediff = parse_float(ediff) if ediff else None
                 elif element.tag == "atominfo":
                     names = [_text(row, "c", "") for row in element.iterfind("array[@name='atoms']/set/rc")]
                     run.numbers = np.array([atomic_numbers[name] for name in names])
@@ -97,6 +102,8 @@ def _why_unconverged(element: ET.Element, run: _Run) -> str:
         return f"{len(energies)} electronic steps, and NELM is {run.max_steps}"
     if len(energies) < 2:
         return "one electronic step, which shows no change of the energy"
+    if run.ediff is None:
+        return NO_EDIFF
     change = abs(energies[-1] - energies[-2])
     if not change <= 1.1 * run.ediff + _ROUNDED:
         return f"the energy still changed by {change:.1e} eV; EDIFF is {run.ediff:g}"

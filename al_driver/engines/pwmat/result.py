@@ -1,8 +1,8 @@
 """Labels from what PWmat wrote, and the frame that was sent: OUT.MLMD of an SCF, MOVEMENT of what moves. eV, Å, eV/Å.
 
 REPORT says at its end how long the run took, and for an SCF why it ended: ``ending_scf_reason = tol …`` where a
-tolerance was reached. Where it says nothing of that, the number of electronic steps of a frame is held against what
-``etot.input`` allows. PWmat prints cells with eleven digits and energies with ten; the frame of a label is the one
+tolerance was reached. The number of electronic steps of a frame is held against what ``etot.input`` allows; a label has
+one or the other. PWmat prints cells with eleven digits and energies with ten; the frame of a label is the one
 that was sent, once the printed one has been compared with it. No file names PWmat's version. Sources:
 introduceREPORT.md of github.com/HongzhenTian/PWmat-doc, MOVEMENT_1 and OUT.MLMD of dpdata's tests.
 """
@@ -40,8 +40,8 @@ def has_ended(directory: Path) -> bool:
 
 def read_scf(directory: Path) -> Label:
     """Read the label of the frame in ``atom.config``."""
-    sent, (step, *_) = read_sent(directory), _read_steps(directory, MLMD)
-    _check_endings(directory)
+    sent, is_told = read_sent(directory), _reached_tolerance(directory)
+    step, *_ = _read_steps(directory, MLMD, needs_count=not is_told)
     found = _require(step, directory)
     order = sent_order(sent, found.atoms.numbers, directory)
     check_same_frame(_periodic(sent), found.atoms[order], directory, GateLimits())
@@ -49,9 +49,9 @@ def read_scf(directory: Path) -> Label:
 
 
 def read_relaxed(directory: Path, relaxation: Relaxation) -> Label:
-    """Read the last structure of a relaxation, which must keep to its limits."""
-    sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT)
-    _check_endings(directory)
+    """Read the last structure of a relaxation, which must keep to its limits; it is a start, and trains nothing."""
+    _reached_tolerance(directory)
+    sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT, needs_count=False)
     found = _require(steps[-1], directory)
     order = sent_order(sent, found.atoms.numbers, directory)
     cell = found.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
@@ -66,7 +66,8 @@ def read_relaxed(directory: Path, relaxation: Relaxation) -> Label:
 
 def read_trajectory(directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
     """Read the frames of dynamics, each told by its time; positions go on beyond the cell."""
-    sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT)
+    _require_end(directory)
+    sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT, needs_count=True)
     fractional = sent.cell.scaled_positions(sent.positions)
     frames = dict[int, Label | EngineError]()
     timestep = dynamics.timestep * 1000
@@ -89,32 +90,38 @@ def read_trajectory(directory: Path, dynamics: Dynamics) -> list[tuple[int, Labe
     return [(number, frames[number]) for number in dynamics.steps]
 
 
-def _read_steps(directory: Path, name: str) -> list[Step]:
-    """Read every frame of a run that has ended, held against the electronic steps that it was allowed."""
-    if not has_ended(directory):
-        raise EngineError("no_output", directory, f"PWmat did not reach its end{_last_words(directory)}")
+def _read_steps(directory: Path, name: str, *, needs_count: bool) -> list[Step]:
+    """Read every frame of a run, held against the electronic steps that it was allowed."""
     try:
         limits = read_etot_input(directory / ETOT).electronic_limits(MOST_STEPS)
-        return list(read_movement(directory / name, limits))
+        return list(read_movement(directory / name, limits, needs_count=needs_count))
     except (OSError, ValueError, ConfigError) as error:
         detail = f"{name} cannot be read ({error}){_last_words(directory)}"
         raise EngineError("no_output", directory, detail) from error
 
 
-def _check_endings(directory: Path) -> None:
-    """Refuse where the last SCF ended without reaching a tolerance.
+def _require_end(directory: Path) -> None:
+    if not has_ended(directory):
+        raise EngineError("no_output", directory, f"PWmat did not reach its end{_last_words(directory)}")
+
+
+def _reached_tolerance(directory: Path) -> bool:
+    """Say whether REPORT tells that the last SCF reached a tolerance; False where it tells nothing.
 
     Raises
     ------
     EngineError
-        ``scf_unconverged``, with the reason in PWmat's words.
+        ``scf_unconverged`` where it tells that none was, with the reason in PWmat's words; ``no_output`` where the run
+        did not reach its end.
     """
+    _require_end(directory)
     text = (directory / REPORT).read_text(encoding="utf-8", errors="replace")
     reasons = _REASON.findall(text)
     if reasons and not reasons[-1].startswith(_TOLERANCE):
         (*_, last) = ("0", *re.findall(r"^ *iter= *(\d+)", text, re.MULTILINE))
         detail = f"{REPORT} says ending_scf_reason = {reasons[-1].strip()}, after {last} iterations"
         raise EngineError("scf_unconverged", directory, detail)
+    return bool(reasons)
 
 
 def _require(step: Step, directory: Path) -> Label:

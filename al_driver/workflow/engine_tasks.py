@@ -181,8 +181,7 @@ class EngineTasks(Generic[Result]):
         try:
             result = calculation.read(directory)  # says best what went wrong, so it is asked first
         finally:
-            for path in calculation.engine.find_scratch(directory):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            _remove_scratch(calculation.engine, directory)
         if not calculation.engine.is_complete(directory):
             raise EngineError("no_output", directory, "the program did not reach its end")
         self._results[name] = result
@@ -205,6 +204,15 @@ class EngineTasks(Generic[Result]):
             verify=lambda directory: self._read(name, directory),
             output=calculation.engine.output_name,
         )
+
+
+def _remove_scratch(engine: Engine, directory: Path) -> None:
+    """Remove what nobody reads; where that fails it stays, and what was read comes first."""
+    try:
+        for path in engine.find_scratch(directory):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError as error:
+        log.warning("%s: files that nobody reads stay there (%s)", directory, error)
 
 
 def _read_inputs(folder: Path) -> dict[str, dict[str, Any]]:

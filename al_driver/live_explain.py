@@ -44,8 +44,9 @@ def _frame(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if row.get("checks"):
         limits = ", ".join(f"{key} {_value(value)}" for key, value in (row.get("gate") or {}).items())
         yield "passed", ", ".join(row["checks"]) + (f"; limits: {limits}" if limits else "")
-    if row.get("magmoms"):
-        yield "moments", " ".join(_value(moment) for moment in row["magmoms"]) + " μ_B"
+    if "magmoms" in row:
+        moments = row["magmoms"] or ()
+        yield "moments", " ".join(_value(moment) for moment in moments) + " μ_B" if moments else "not known"
 
 
 def _origin(row: Mapping[str, Any], ledger: Path) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,8 @@ make equal arrays, whenever and wherever they were calculated. A line holds, as 
   `al init_bulk`; ``source``, ``format`` and ``step`` (counted from 1) of what `al convert` read.
 - ``engine``, ``settings``, ``input``, ``program``, ``version``, ``calculation``: the reference, hashes of its settings
   and of the input files it was given, and the task's folder in the work folder.
-- ``checks``, ``gate``: what the label passed, and the limits; ``magmoms``: final magnetic moments of the atoms, μ_B.
+- ``checks``, ``gate``: what the label passed, and the limits; ``magmoms``: final magnetic moments of the atoms, μ_B,
+  null where there are some and the output that served does not tell them.
 - ``host``, ``seconds``, ``finished``, ``reused``: where and when it was calculated, and where it was found again.
 """
 

@@ -145,6 +145,16 @@ def test_a_label_is_read_of_the_vasprun_where_the_outcar_does_not_serve(alloy: A
     assert not engine.is_complete(folder) or how == "damaged"
 
 
+def test_moments_that_only_the_outcar_told_are_known_to_be_unknown(alloy: Atoms, tmp_path: Path) -> None:
+    alloy.set_initial_magnetic_moments([1.0, 2.0, 3.0, -4.0])
+    engine = make_engine(tmp_path, ["Al", "Cu"], INCAR + "ISPIN = 2\n")
+    label = calculate(engine, alloy, tmp_path / "task")
+    damage(tmp_path / "task/OUTCAR", "broken off")
+    again = engine.read_label(tmp_path / "task")
+    assert again.energy == pytest.approx(label.energy, abs=1e-7)
+    assert label.info["magmoms"] is not None and again.info == label.info | {"magmoms": None}
+
+
 def test_a_vasprun_is_held_to_the_same(alloy: Atoms, tmp_path: Path) -> None:
     engine = make_engine(tmp_path, ["Al", "Cu"])
     for fault, reason in (("unconverged", "scf_unconverged"), ("moved", "positions_changed")):

@@ -292,4 +292,4 @@ class Vasp(Engine):
         """Return the tags that belong to a structure's atoms."""
         tags = magnetic_tags(user, atoms, layout, self.magmoms)
         tags |= hubbard_tags(user, layout, self.ldau) | charge_tags(self.charge, layout, potentials)
-        return tags | (motion.MOMENTS if has_spin(user, tags) and number(user, "LORBIT", 0) < 10 else {})
+        return tags | (motion.MOMENTS if has_spin(user | tags) and number(user, "LORBIT", 0) < 10 else {})

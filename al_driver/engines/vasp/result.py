@@ -4,12 +4,11 @@ A label's frame is the one that was sent, in full precision; the OUTCAR, which h
 show the same. Later frames have those five. The reader of the file says what converged.
 
 The OUTCAR is read where it begins and ends as it should, the vasprun.xml otherwise; that has eight decimals, and tells
-no moments of the atoms.
+no moments of the atoms: those of a label with spin are None then.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,9 @@ from al_driver.data.frames import Label, carry_sites
 from al_driver.data.gate import GateLimits, check_same_frame
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.motion import what_is_missing
+from al_driver.engines.vasp.incar import read_incar
 from al_driver.engines.vasp.poscar import read_sent
+from al_driver.engines.vasp.sites import has_spin, is_noncollinear
 from al_driver.errors import EngineError
 from al_driver.files import read_tail
 
@@ -68,25 +69,26 @@ def _begins(outcar: Path) -> bool:
 def read_single(directory: Path, output: str) -> Label:
     """Read the label of the frame that was sent."""
     sent, order = read_sent(directory)
-    steps = _read_steps(directory, output)
-    if len(steps) > 1:
-        raise EngineError("engine_error", directory, f"{len(steps)} ionic steps, where one frame was asked for")
-    label = _require(steps[0], directory)
+    run = _read_run(directory, output)
+    if len(run.steps) > 1:
+        raise EngineError("engine_error", directory, f"{len(run.steps)} ionic steps, where one frame was asked for")
+    label = _require(run.steps[0], directory)
     _check_start(sent, order, label, directory)
-    return _in_order(label, sent, order, directory, moments=_last_moments(directory))
+    return _in_order(label, sent, order, directory, run.moments(-1, order))
 
 
 def read_relaxed(directory: Path, output: str, relaxation: Relaxation) -> Label:
     """Read the last frame of a relaxation, which must keep its limits."""
     sent, order = read_sent(directory)
-    steps = _read_steps(directory, output)
+    run = _read_run(directory, output)
+    steps = run.steps
     if isinstance(steps[0], Label):
         _check_start(sent, order, steps[0], directory)
     last = _require(steps[-1], directory)
     positions = _unwrapped(sent.positions, last, order)
     cell = last.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
     atoms = carry_sites(sent, Atoms(sent.numbers, positions=positions, cell=cell, pbc=sent.pbc))
-    label = _in_order(last, atoms, order, directory, moments=_last_moments(directory))
+    label = _in_order(last, atoms, order, directory, run.moments(-1, order))
     missing = what_is_missing(label.forces, last.virial, relaxation)
     if missing:
         limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
@@ -97,15 +99,14 @@ def read_relaxed(directory: Path, output: str, relaxation: Relaxation) -> Label:
 def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
     """Read the frames of dynamics, each checked by itself."""
     sent, order = read_sent(directory)
-    steps = _read_steps(directory, output)
+    run = _read_run(directory, output)
+    steps = run.steps
     if isinstance(steps[0], Label):
         _check_start(sent, order, steps[0], directory)
     if len(steps) <= dynamics.n_steps:
         words = f"VASP calculated {len(steps)} steps, not {dynamics.n_steps + 1}; it may have been told to stop"
         raise EngineError("no_output", directory, words)
     positions, frames = sent.positions, dict[int, Label | EngineError]()
-    tables = _read_moments(directory)
-    moments: Sequence[list[float] | None] = tables if len(tables) == len(steps) else [None] * len(steps)
     for index, step in enumerate(steps):
         if isinstance(step, EngineError):
             frames[index] = EngineError(step.reason, directory, step.detail)
@@ -113,13 +114,32 @@ def read_trajectory(directory: Path, output: str, dynamics: Dynamics) -> list[tu
         positions = _unwrapped(positions, step, order) if index else positions
         atoms = carry_sites(sent, Atoms(sent.numbers, positions=positions, cell=sent.cell, pbc=sent.pbc))
         try:
-            frames[index] = _in_order(step, atoms, order, directory, moments[index])
+            frames[index] = _in_order(step, atoms, order, directory, run.moments(index, order))
         except EngineError as error:
             frames[index] = EngineError(error.reason, directory, f"step {index}: {error.detail}")
     return [(step, frames[step]) for step in dynamics.steps]
 
 
-def _read_steps(directory: Path, output: str) -> list[Step]:
+@dataclass(frozen=True)
+class _Run:
+    """What one of the outputs tells."""
+
+    steps: list[Step]
+    has_moments: bool
+    """Whether VASP was to print the moments of atoms, one number each."""
+    tables: list[list[float]]
+    """Moments of the atoms at each step, in the order of the POSCAR; none where this output has none."""
+
+    def moments(self, step: int, order: "np.ndarray") -> dict[str, list[float] | None]:
+        """Return what ``info`` tells of the moments at a step, in the order that was sent; None is not known."""
+        if not self.has_moments:
+            return {}
+        is_told = len(self.tables) == len(self.steps) or (self.tables and step == -1)
+        table = self.tables[step] if is_told else []
+        return {"magmoms": [table[index] for index in np.argsort(order)] if len(table) == len(order) else None}
+
+
+def _read_run(directory: Path, output: str) -> _Run:
     """Read every ionic step; where there is none, say what VASP said."""
     path = choose_output(directory)
     if not path.is_file():
@@ -132,7 +152,9 @@ def _read_steps(directory: Path, output: str) -> list[Step]:
         raise _without_result(directory, output, f"the {path.name} holds no step")
     if isinstance(steps[0], EngineError) and steps[0].reason == "no_output" and len(steps) == 1:
         raise _without_result(directory, output, steps[0].detail)
-    return steps
+    tags = read_incar(directory / "INCAR")
+    has_moments = has_spin(tags) and not is_noncollinear(tags)
+    return _Run(steps, has_moments, _read_moments(path) if has_moments and path.name == OUTCAR else [])
 
 
 def _without_result(directory: Path, output: str, otherwise: str) -> EngineError:
@@ -165,9 +187,9 @@ def _unwrapped(before: "np.ndarray", label: Label, order: "np.ndarray") -> "np.n
 
 
 def _in_order(
-    label: Label, atoms: Atoms, order: "np.ndarray", directory: Path, moments: list[float] | None = None
+    label: Label, atoms: Atoms, order: "np.ndarray", directory: Path, moments: dict[str, list[float] | None]
 ) -> Label:
-    """Return a label with its forces in the order that was sent."""
+    """Return a label with its forces in the order that was sent, and what is told of its atoms' moments."""
     forces = np.empty_like(label.forces)
     forces[order] = label.forces
     virial = label.virial if atoms.pbc.all() else None
@@ -175,25 +197,11 @@ def _in_order(
         np.isfinite(label.energy) and np.isfinite(forces).all() and np.isfinite(0 if virial is None else virial).all()
     ):
         raise EngineError("not_finite", directory, "energy, a force or the virial is not a finite number")
-    info = dict(label.info)
-    if moments is not None and len(moments) == len(order):
-        back = np.argsort(order)
-        info["magmoms"] = [moments[index] for index in back]
-    return replace(label, atoms=atoms, forces=forces, virial=virial, info=info)
+    return replace(label, atoms=atoms, forces=forces, virial=virial, info=label.info | moments)
 
 
-def _last_moments(directory: Path) -> list[float] | None:
-    """Return the moments of the atoms in the end, in the order of the POSCAR; None where VASP printed none."""
-    tables = _read_moments(directory)
-    return tables[-1] if tables else None
-
-
-def _read_moments(directory: Path) -> list[list[float]]:
-    """Return the moments of the atoms at each ionic step, in the order of the POSCAR; none of vectors."""
-    path = choose_output(directory)
-    if path.name != OUTCAR:
-        return []
-    text = path.read_text(encoding="utf-8", errors="replace")
-    tables = () if "magnetization (y)" in text else _MOMENTS.findall(text)
-    rows = [[line.split() for line in table.splitlines()] for table in tables]
+def _read_moments(outcar: Path) -> list[list[float]]:
+    """Return the moments of the atoms at each ionic step, in the order of the POSCAR."""
+    text = outcar.read_text(encoding="utf-8", errors="replace")
+    rows = [[line.split() for line in table.splitlines()] for table in _MOMENTS.findall(text)]
     return [[float(row[-1]) for row in table if row and row[0].isdecimal()] for table in rows]

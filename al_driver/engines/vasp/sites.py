@@ -42,8 +42,7 @@ def magnetic_tags(user: Tags, atoms: Atoms, layout: Layout, magmoms: Mapping[str
         If atoms have moments, and nobody says whether the calculation is spin-polarised.
     """
     own = atoms.get_initial_magnetic_moments()
-    is_vector = own.ndim > 1 or is_true(user, "LSORBIT") or is_true(user, "LNONCOLLINEAR")
-    if is_vector or not (magmoms or own.any()):
+    if own.ndim > 1 or is_noncollinear(user) or not (magmoms or own.any()):
         return {}
     if not magmoms and "ISPIN" not in user:
         message = "a structure gives its atoms moments, but the INCAR has no ISPIN; set ISPIN = 2, or 1 to ignore them"
@@ -81,9 +80,14 @@ def charge_tags(charge: float | None, layout: Layout, potentials: Mapping[Elemen
     return {"NELECT": f"{neutral - charge:.10g}"}
 
 
-def has_spin(user: Tags, own: Tags) -> bool:
+def is_noncollinear(tags: Tags) -> bool:
+    """Say whether moments are vectors."""
+    return is_true(tags, "LSORBIT") or is_true(tags, "LNONCOLLINEAR")
+
+
+def has_spin(tags: Tags) -> bool:
     """Say whether a calculation is spin-polarised."""
-    return number({**user, **own}, "ISPIN", 1) == 2 or is_true(user, "LSORBIT") or is_true(user, "LNONCOLLINEAR")
+    return number(tags, "ISPIN", 1) == 2 or is_noncollinear(tags)
 
 
 def split_sites(ldau: Mapping[str, Hubbard]) -> Sequence[str]:

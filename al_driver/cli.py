@@ -205,8 +205,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        sys.stderr.write(f"al: {error.strerror or error}:{where}\n  Mend that and give the same command again.\n")
+        where = f": {error.filename}" if error.filename else "."
+        sys.stderr.write(f"al: {error.strerror or error}{where}\n  Mend that and give the same command again.\n")
         sys.exit(2)
 
 

@@ -86,6 +86,12 @@ class StateMismatch(AlError):
     exit_code = 4
 
 
+class DiskError(AlError):
+    """A disk takes nothing more; what is on it is whole, and the folder is resumable."""
+
+    exit_code = 2
+
+
 class FolderLocked(AlError):
     """Another driver holds the folder."""
 

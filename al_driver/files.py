@@ -1,24 +1,88 @@
 """Files that are either whole or absent, and hashes of what they hold."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import StateMismatch
+from al_driver.errors import DiskError, StateMismatch
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE})
+"""What a system says that takes nothing more: full, over a quota or a limit, read-only, broken, away."""
+PROBE_BYTES = 1 << 20
+_DISK_WORDS = re.compile("^.*(?:" + "|".join(map(os.strerror, sorted(DISK_ERRORS - {errno.EFBIG}))) + ").*$", re.M)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Tell a person which disk takes nothing more.
+
+    Parameters
+    ----------
+    folder
+        What is written to, where the system names no file.
+
+    Raises
+    ------
+    DiskError
+        In place of an `OSError` that the disk is to blame for.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = Path(os.fsdecode(error.filename)).parent if error.filename else folder
+        free = _describe_room(where if where.is_dir() else folder)
+        raise DiskError(
+            f"nothing can be written in {where}: {error.strerror}{free}.\n"
+            "  Mend that (room, quota, mount), then give the same command again: what is finished is kept."
+        ) from error
+
+
+def check_room(folder: Path) -> None:
+    """Raise `OSError` unless a folder takes a file of `PROBE_BYTES`; quotas tell nothing before."""
+    probe = folder / f".room.{os.getpid()}.tmp"
+    try:
+        write_atomic(probe, bytes(PROBE_BYTES))
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def find_disk_error(text: str) -> str | None:
+    """Return the last line in which a program says that a disk took nothing more; None if it says nothing."""
+    lines = _DISK_WORDS.findall(text)
+    return str(lines[-1]).strip() if lines else None
+
+
+def _describe_room(folder: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(folder).free / 1e9:.3g} GB free)"
+    except OSError:
+        return ""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write to a neighbour, flush it to the disk, then rename: a reader sees the old file or the new one."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_tail(path: Path, n_bytes: int) -> bytes:

@@ -6,7 +6,9 @@ By default such a test is skipped and counted; with ``AL_REQUIRE=all`` (in CI) i
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"needs {', '.join(missing)}, and AL_REQUIRE=all", pytrace=False)
         if missing:
             pytest.skip(f"needs {', '.join(missing)}")
+
+
+class Disk:
+    """A small file system of its own, in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def remount(self, option: str) -> None:
+        """Change it: ``size=300k``, ``ro``, ``rw``."""
+        subprocess.run(["mount", "-o", f"remount,{option}", self.path], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of 1 MB that a test may fill; skipped where nothing can be mounted."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path]
+    if subprocess.run(argv, capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)

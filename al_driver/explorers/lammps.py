@@ -19,6 +19,7 @@ from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
 from al_driver.explorers.lammps_template import check_template, make_values, render_input
 from al_driver.explorers.sweep import check_sweep, make_trajectories, read_entries
+from al_driver.files import find_disk_error
 from al_driver.schema.base import Bool, UserPath
 
 INPUT_FILE = "in.lammps"
@@ -56,7 +57,10 @@ class LammpsExplorer(Explorer):
     @classmethod
     def verify(cls, directory: Path) -> None:
         output = directory / cls.output_name
-        if read_error(output) is None and not has_ended(output):
+        error = read_error(output)
+        if error is not None and find_disk_error(error) is not None:
+            raise EngineError("engine_error", directory, error)  # the machine's: the frames before are no trajectory
+        if error is None and not has_ended(output):
             raise EngineError("no_output", directory, f"LAMMPS vanished without a word after: {last_lines(output)}")
         cls.salvage(directory)
 

@@ -6,12 +6,12 @@ to blame too often; everything else is run again.
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from al_driver.errors import EngineError, Reason
-from al_driver.files import read_json, write_json
+from al_driver.files import find_disk_error, read_json, read_tail, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FAILED_FILE, RETRIED_FILE, attempt_name, split_attempt
 
@@ -23,6 +23,8 @@ MACHINE_SIGNALS = frozenset(
 
 OWN_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 """Signals that a program brings upon itself."""
+
+TAIL_BYTES = 1 << 16
 
 WRAPPED = {256 - number: int(number) for number in (signal.SIGKILL, signal.SIGTERM, *OWN_SIGNALS)}
 """Exit codes of Python launchers (`lmp` of the wheel) whose program was killed: a negative code modulo 256."""
@@ -96,12 +98,18 @@ def judge(attempt: Attempt, ending: Ending) -> Failure | None:
     if found is None:
         attempt.folder.rename(attempt.task.folder)
         return None
-    detail = ending.machine_detail()
+    detail = ending.machine_detail() or _disk_detail(found.detail, attempt)
     if detail is None:
         status = f" (exit status {ending.code})" if ending.code else ""
         return replace(found, detail=found.detail + status)
     late = ending.timed_out is not None or ending.out_of_time
     return Failure("timeout" if late else "engine_error", detail, attempt.folder, final=False)
+
+
+def _disk_detail(said: str, attempt: Attempt) -> str | None:
+    """Return what a program said of a disk that took nothing more, its own node's perhaps."""
+    output = attempt.folder / attempt.task.output
+    return find_disk_error(said) or find_disk_error(read_tail(output, TAIL_BYTES).decode(errors="replace"))
 
 
 def _refusal(check: Callable[[Path], None], folder: Path) -> Failure | None:
@@ -141,6 +149,17 @@ def read_failures(task: Task, last: int) -> list[Failure]:
         if (folder / FAILED_FILE).exists():
             failures.insert(0, Failure(where=folder, **read_json(folder / FAILED_FILE)))
     return failures
+
+
+def recall_failures(
+    tasks: Mapping[str, Task], tries: Mapping[str, int], *, forgiving: bool
+) -> Iterator[tuple[str, list[Failure]]]:
+    """Yield each task's name with how its attempts failed; none of that counts once it is forgiven, on disk too."""
+    for name, last in tries.items():
+        failures = read_failures(tasks[name], last)
+        for failure in failures if forgiving else ():
+            forgive(failure)
+        yield name, [] if forgiving else failures
 
 
 def is_judged(attempt: Attempt) -> bool:

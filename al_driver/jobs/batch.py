@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from al_driver.errors import ConfigError, EngineError, FolderLocked, LeaveJobs, TasksFailed
-from al_driver.files import write_json
+from al_driver.errors import ConfigError, DiskError, EngineError, FolderLocked, LeaveJobs, TasksFailed
+from al_driver.files import disk_errors, write_json
 from al_driver.jobs.array import find_handles
 from al_driver.jobs.attempts import (
     Attempt,
@@ -21,12 +21,12 @@ from al_driver.jobs.attempts import (
     conclude,
     describe_failures,
     find_attempts,
-    forgive,
     is_judged,
     judge,
-    read_failures,
+    recall_failures,
     write_failure,
 )
+from al_driver.jobs.disk import check_disk, leave_batch
 from al_driver.jobs.executor import Handle, make_executor
 from al_driver.jobs.group import check_programs, read_log_tail
 from al_driver.jobs.job import Job, end_jobs
@@ -72,6 +72,8 @@ def run_batch(
         If a program is missing, or the scheduler refuses a job: nothing of it was submitted, and what runs goes on.
     TasksFailed
         If more tasks failed than the profile allows. What failed is run again by the next call.
+    DiskError
+        If the disk takes nothing more; jobs of a cluster go on.
     FolderLocked
         If the folder is another driver's now, and the jobs with it: they were left alone.
     KeyboardInterrupt
@@ -79,10 +81,14 @@ def run_batch(
     """
     batch = _Batch(tasks, profile, jobs_dir, stop_on_failure, on_progress, check_held)
     try:
-        batch.recover()
-        batch.run()
+        with disk_errors(jobs_dir):
+            batch.recover()
+            batch.run()
     except (FolderLocked, ConfigError, LeaveJobs):
         raise  # what runs is sound; the next call finds it again
+    except DiskError:
+        leave_batch([*batch.jobs, *batch.unsent], batch.attempt, keep=profile.is_slurm)
+        raise
     except BaseException:
         end_jobs(batch.jobs)
         raise
@@ -123,12 +129,8 @@ class _Batch:
         self.jobs_dir.mkdir(parents=True, exist_ok=True)
         self.tries = find_attempts(open_tasks)
         stopped = self.jobs_dir / STOPPED_FILE
-        for name, last in self.tries.items():
-            failures = read_failures(self.tasks[name], last)
-            if stopped.exists():
-                for failure in failures:
-                    forgive(failure)
-            elif failures and failures[-1].final:
+        for name, failures in recall_failures(self.tasks, self.tries, forgiving=stopped.exists()):
+            if failures and failures[-1].final:
                 self.failed[name] = failures[-1]
             else:
                 self.told[name] = [failure.detail for failure in failures]
@@ -148,9 +150,9 @@ class _Batch:
 
     def _is_current(self, row: dict[str, Any]) -> bool:
         name = row["task"]
-        return self.tries.get(name) == row["attempt"] and not is_judged(self._attempt(name))
+        return self.tries.get(name) == row["attempt"] and not is_judged(self.attempt(name))
 
-    def _attempt(self, name: str) -> Attempt:
+    def attempt(self, name: str) -> Attempt:
         return Attempt(self.tasks[name], self.tries[name], self._limit(name))
 
     def _limit(self, name: str) -> float | None:
@@ -164,7 +166,8 @@ class _Batch:
             moved = [self._poll(job) for job in [*self.jobs]]
             self._check_failures()
             moved.append(not self.stopping and self._fill())
-            now = self._progress()
+            running = sum(len(job.begun) for job in self.jobs)
+            now = Progress(len(self.tasks), len(self.done), running, len(self.failed))
             if now != before and self.on_progress:
                 self.on_progress(now)
             if not self.jobs and (self.stopping or not (self.waiting or self.unsent)):
@@ -174,9 +177,6 @@ class _Batch:
             time.sleep(wait)
         if self.stopping:
             raise TasksFailed(describe_failures(self.failed, self.tasks))
-
-    def _progress(self) -> Progress:
-        return Progress(len(self.tasks), len(self.done), sum(len(job.begun) for job in self.jobs), len(self.failed))
 
     def _fill(self) -> bool:
         """Submit what there is room for; say whether anything moved."""
@@ -195,7 +195,7 @@ class _Batch:
         attempts = []
         for name in names:
             self.tries[name] = self.tries.get(name, 0) + 1
-            attempt = self._attempt(name)
+            attempt = self.attempt(name)
             attempt.folder.mkdir(parents=True)
             try:
                 attempt.task.write_inputs(attempt.folder)
@@ -250,7 +250,7 @@ class _Batch:
 
     def _lose(self, job: Job, name: str) -> None:
         """Judge an attempt whose runner is gone. What an earlier driver left so is not held against the task."""
-        attempt = self._attempt(name)
+        attempt = self.attempt(name)
         begun = job.begun.pop(name, None) is not None or (attempt.folder / attempt.task.output).exists()
         del job.open[name]
         known = job.counts(name) and not self.stopping
@@ -264,10 +264,12 @@ class _Batch:
             self._fail(name, Failure("engine_error", detail, attempt.folder, final=False))
 
     def _judge(self, name: str, ending: Ending, *, counted: bool) -> None:
-        failure = judge(self._attempt(name), ending)
+        failure = judge(self.attempt(name), ending)
         if failure is None:
             self.done.add(name)
-        elif failure.final or counted:
+            return
+        check_disk(self.attempt(name))
+        if failure.final or counted:
             self._fail(name, failure)
         else:
             self.waiting.append(name)

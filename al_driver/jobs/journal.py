@@ -16,22 +16,24 @@ from al_driver.layout import CLAIM_FILE, JOURNAL_FILE
 def claim_job(folder: Path, holder: dict[str, Any]) -> bool:
     """Take a job, unless it is taken. A hard link is atomic on shared file systems too."""
     draft = folder / f".{CLAIM_FILE}.{os.getpid()}.{threading.get_ident()}"
-    draft.write_text(json.dumps(holder))
     try:
+        draft.write_text(json.dumps(holder))
         (folder / CLAIM_FILE).hardlink_to(draft)
     except FileExistsError:
         return draft.stat().st_nlink == 2  # NFS may report the repetition of a link that it made
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
     return True
 
 
 def read_claim(folder: Path) -> dict[str, Any] | None:
-    """Return who took a job; None while it is free."""
+    """Return who took a job; None while it is free. One that a dying machine left damaged is nobody's we know."""
     try:
         claim: dict[str, Any] = json.loads((folder / CLAIM_FILE).read_text())
     except FileNotFoundError:
         return None
+    except ValueError:
+        return {"by": "runner", "host": "", "pid": -1, "started": None}
     return claim
 
 

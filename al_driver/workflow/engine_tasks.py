@@ -21,7 +21,7 @@ from ase import Atoms
 from al_driver.data.frames import frame_key
 from al_driver.engines.base import Engine
 from al_driver.errors import EngineError, StateMismatch
-from al_driver.files import hash_json, hash_path, read_json, write_json
+from al_driver.files import hash_json, hash_path, read_json, read_tail, write_json
 from al_driver.jobs.journal import read_last_runs
 from al_driver.jobs.progress import BatchResult
 from al_driver.jobs.task import Task
@@ -192,8 +192,10 @@ class EngineTasks(Generic[Result]):
         self._note_input(name, sha256=hash_path(directory))
 
     def _note_input(self, name: str, **told: str | None) -> None:
-        with (self._folder / INPUTS_FILE).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"task": name, **told}) + "\n")
+        path = self._folder / INPUTS_FILE
+        torn = read_tail(path, 1) not in (b"", b"\n")  # a full disk, a driver killed while it wrote
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write("\n" * torn + json.dumps({"task": name, **told}) + "\n")
 
     def _make_task(self, name: str, argv: Callable[[str], Sequence[str]]) -> Task:
         calculation = self._tasks[name]

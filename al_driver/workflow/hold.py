@@ -4,11 +4,13 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import al_driver
 from al_driver.errors import AlError, ConfigError, FolderLocked, LeaveJobs, StateMismatch
+from al_driver.files import disk_errors
 from al_driver.layout import WorkFolder
 from al_driver.schema.resource import Resources
 from al_driver.workflow.context import Context, Display, NoDisplay
@@ -33,16 +35,23 @@ def hold(
     Raises
     ------
     ConfigError
-        If the folder cannot be made.
+        If the folder cannot be made, or not be written.
     StateMismatch
         If it belongs to the other of the two.
     FolderLocked
         If another driver holds it.
+    DiskError
+        If its disk takes nothing more.
     """
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"work_dir {work_dir} cannot be made: {error.strerror}.") from error
+    if not os.access(work_dir, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"work_dir {work_dir} cannot be written: it is read-only, or another user's.\n"
+            "  Mend that (mount, permissions), then give the same command again, or name another `work_dir`."
+        )
     folder = WorkFolder(work_dir)
     history = History(folder.history)
     with _locked(folder, resources, display) as context:
@@ -53,18 +62,20 @@ def hold(
             )
         files = {"param": param, "resource": resource}
         given = {name: os.path.relpath(path, work_dir) for name, path in files.items() if path is not None}
-        history.add("started", kind=kind, state="running", error=None, verdict=None, files=given)
+        with disk_errors(work_dir):
+            history.add("started", kind=kind, state="running", error=None, verdict=None, files=given)
         try:
-            yield context
+            with disk_errors(work_dir):
+                yield context
         except KeyboardInterrupt as error:
-            history.add("stopped", state="stopped")
+            _add(history, "stopped", state="stopped")
             left = ", its jobs go on" if isinstance(error, LeaveJobs) else ""
             log.warning("stopped%s; the same command goes on from here", left)
             raise
         except FolderLocked:
             raise  # the folder and its history are another driver's now
         except BaseException as error:
-            history.add("failed", state="failed", error=str(error))
+            _add(history, "failed", state="failed", error=str(error))
             raise
 
 
@@ -76,24 +87,36 @@ def hold_as_it_is(folder: WorkFolder, resources: Resources, display: Display | N
     ------
     FolderLocked
         If another driver holds it.
+    DiskError
+        If its disk takes nothing more.
     """
     history = History(folder.history)
     with _locked(folder, resources, display) as context:
         step = history.read().get("step", "")
-        history.add(event)
         try:
-            yield context
-            history.add(f"{event}: done", step=step)
+            with disk_errors(folder.root):
+                history.add(event)
+                yield context
+                history.add(f"{event}: done", step=step)
         except FolderLocked:
             raise
         except BaseException as error:
-            history.add(f"{event}: {'stopped' if isinstance(error, KeyboardInterrupt) else error}")
+            _add(history, f"{event}: {'stopped' if isinstance(error, KeyboardInterrupt) else error}")
             raise
+
+
+def _add(history: History, event: str, **changes: str) -> None:
+    """Record how a driver ends; a disk that takes nothing more keeps no driver from ending."""
+    with contextlib.suppress(OSError):
+        history.add(event, **changes)
 
 
 @contextlib.contextmanager
 def _locked(folder: WorkFolder, resources: Resources, display: Display | None) -> Iterator[Context]:
-    with FolderLock(folder.lock, log.warning) as lock, _logged_to(folder.log):
+    with contextlib.ExitStack() as held:
+        with disk_errors(folder.root):
+            lock = held.enter_context(FolderLock(folder.lock, log.warning))
+            held.enter_context(_logged_to(folder.log))
 
         def check_held() -> None:
             lock.check_held()
@@ -111,11 +134,19 @@ def _locked(folder: WorkFolder, resources: Resources, display: Display | None) -
             raise
 
 
+class _LogFile(logging.FileHandler):
+    """Loses lines where the disk takes none; the run ends for that elsewhere, with a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's own name)
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextlib.contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     """Append what the package logs to a file."""
     root = logging.getLogger("al_driver")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -123,4 +154,5 @@ def _logged_to(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()

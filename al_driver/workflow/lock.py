@@ -98,13 +98,13 @@ class FolderLock:
     def _create(self) -> bool:
         """Make the lock file, whole, unless it exists."""
         draft = self.path.with_name(f"{self.path.name}.draft.{self._me.host}.{self._me.pid}")  # no other driver's
-        draft.write_text(json.dumps(asdict(self._me)))
         try:
+            draft.write_text(json.dumps(asdict(self._me)))
             os.link(draft, self.path)
         except FileExistsError:
             return False
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         return True
 
     def _take_away(self, holder: Holder | None) -> None:

@@ -234,6 +234,23 @@ def test_a_segfault_keeps_the_frames_before_it_and_a_kill_does_not(
     assert len(list(explorer.read_frames(task.folder, None, TYPE_MAP))) == len(steps) > 1
 
 
+@pytest.mark.needs("lmp", "dp")
+def test_a_trajectory_that_a_full_disk_cut_is_made_again(tmp_path: Path, disk, lmp: str, models: list[str]) -> None:
+    explorer = make_explorer(tmp_path, silicon(), {"ensemble": "nvt", "n_steps": 10**5, "dump_every": 1})
+    paths = [os.path.relpath(Path(model).resolve(), disk.path / "task.try-1") for model in models]
+    task = Task(disk.path / "task", (lmp, *explorer.arguments()), lambda _: None, explorer.verify, "output")
+    attempt = Attempt(task, 1)
+    attempt.folder.mkdir()
+    explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, paths, attempt.folder)
+    with (tmp_path / "output").open("w") as output:  # what it says reaches another disk
+        code = subprocess.run(task.argv, cwd=attempt.folder, stdout=output, stderr=output, check=False).returncode
+    disk.remount("size=9m")
+    (attempt.folder / "output").write_bytes((tmp_path / "output").read_bytes())
+    failure = judge(attempt, Ending(code=code))
+    assert failure is not None and not failure.final and len(dump_steps(attempt.folder / "traj.lammpstrj")) > 1
+    assert failure.detail == "ERROR on proc 0: Error writing dump trajectory: No space left on device"
+
+
 def write_task(folder: Path, output: str, dump: str = "", deviations: str = "") -> Path:
     (folder / "in.lammps").write_text("pair_style deepmd a b out_file model_devi.out\n")
     (folder / "output").write_text(output)

@@ -3,8 +3,10 @@
 A frame that is not whole (a run was killed, two runs wrote to one file) is left out, and reading goes on at the next.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +17,10 @@ from ase.data import atomic_numbers
 
 from al_driver.data.frames import Array
 from al_driver.errors import EngineError
+from al_driver.files import read_tail
 
+TAIL_BYTES = 1 << 16
+_FIRST_LINE = re.compile(rb"^ITEM: TIMESTEP\s*?\n", re.MULTILINE)
 UNITS_IN_ANGSTROM = ("metal", "real")
 
 
@@ -81,6 +86,22 @@ def dump_steps(path: Path) -> list[int]:
 def iter_steps(path: Path) -> Iterator[int]:
     """Yield the steps of the whole frames of a dump as they are found."""
     return (frame.step for frame in _scan(path) if isinstance(frame, _Frame))
+
+
+def last_step(path: Path) -> int | None:
+    """Return the step of the last whole frame of a dump, from its end: it may be large. None where there is none."""
+    n_bytes, size = TAIL_BYTES, path.stat().st_size if path.is_file() else 0
+    while size:
+        tail = read_tail(path, n_bytes)
+        for start in reversed([match.end() for match in _FIRST_LINE.finditer(tail)]):
+            try:
+                return _read_frame(BytesIO(tail[start:])).step
+            except ValueError:
+                continue
+        if n_bytes >= size:
+            break
+        n_bytes *= 4
+    return None
 
 
 def _scan(path: Path) -> Iterator[_Frame | EngineError]:

@@ -260,6 +260,11 @@ class Explorer(Params):
         """Return the steps of the whole frames, in order; none where there is no trajectory."""
 
     @classmethod
+    def last_step(cls, directory: Path) -> int | None:
+        """Return the step of the last whole frame; None where there is none."""
+        return max(cls.frame_steps(directory), default=None)
+
+    @classmethod
     @abstractmethod
     def read_frames(
         cls, directory: Path, steps: Collection[int] | None, type_map: Sequence[str]

@@ -13,7 +13,7 @@ from ase import Atoms
 
 from al_driver.data.frames import SITE_COLUMNS
 from al_driver.data.lammps import read_rotation, read_sites, write_data
-from al_driver.data.lammps_dump import dump_steps, iter_steps, read_dump
+from al_driver.data.lammps_dump import dump_steps, iter_steps, last_step, read_dump
 from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt, read_version
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
@@ -81,7 +81,7 @@ class LammpsExplorer(Explorer):
         halt = read_halt(output)
         if halt is not None:
             return {"state": "halted", "step": halt[0], "why": halt[1]}
-        last = max(cls.frame_steps(directory), default=None)
+        last = cls.last_step(directory)
         if has_ended(output):
             return {"state": "ended", "step": last, "why": ""}
         return {"state": "crashed", "step": last, "why": read_error(output) or last_lines(output)}
@@ -99,6 +99,10 @@ class LammpsExplorer(Explorer):
     @classmethod
     def frame_steps(cls, directory: Path) -> list[int]:
         return dump_steps(directory / TRAJECTORY_FILE)
+
+    @classmethod
+    def last_step(cls, directory: Path) -> int | None:
+        return last_step(directory / TRAJECTORY_FILE)
 
     @classmethod
     def read_frames(

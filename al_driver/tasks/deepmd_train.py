@@ -142,7 +142,11 @@ def adopt_parent(config: dict[str, Any], parent: Path) -> dict[str, Any]:
 
     if not parent.is_file():
         raise Failure("engine_error", f"the parent of the warm start is missing: {parent.resolve()}")
-    state = torch.load(parent, map_location="cpu", weights_only=True)["model"]
+    try:
+        state = torch.load(parent, map_location="cpu", weights_only=True)["model"]
+    except Exception as error:  # whatever torch makes of a damaged file
+        what = f"the parent of the warm start cannot be read: {parent.resolve()} ({type(error).__name__})"
+        raise Failure("engine_error", f"{what}; move its folder away, and its training is done again") from error
     theirs = state.pop("_extra_state")["model_params"]
     _adopt_sel(config["model"], theirs)
     ours = normalize(copy.deepcopy(config))["model"]

@@ -19,6 +19,7 @@ from al_driver.schema.run import RunParams
 from al_driver.words import many
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
+from al_driver.workflow.whole import check_whole
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def run_explore(
     """
 
     def work() -> dict[str, Any]:
+        check_whole(models[0].parent.parent)
         structures = read_entries(params.explore, params.type_map)
         trajectories = make_trajectories(
             params.explore, stage, structures, seed=params.seed, iteration=iteration, purpose=purpose

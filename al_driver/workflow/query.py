@@ -31,6 +31,7 @@ from al_driver.workflow.context import Context
 from al_driver.workflow.pack import unpack
 from al_driver.workflow.shortlist import describe_candidates
 from al_driver.workflow.step import Record, Step
+from al_driver.workflow.whole import check_whole
 
 log = logging.getLogger(__name__)
 SCORES_DIR = "scores"
@@ -71,6 +72,7 @@ def run_query(
 
     def work() -> dict[str, Any]:
         unpack(explored)
+        check_whole(explored)
         task_folder = step.folder / SCORES_DIR
         job = make_job(params, iteration, task_folder, explored, labelled, labels_left, calibration)
         if closing is not None:

@@ -19,6 +19,7 @@ from al_driver.layout import BEGUN_FILE, STEP_FILE
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.counts import COUNT_KEY, count_files
 from al_driver.workflow.pack import packed_folders
+from al_driver.workflow.whole import SIZES_KEY, read_sizes
 
 log = logging.getLogger(__name__)
 Outputs = Sequence[str] | Callable[[dict[str, Any]], Sequence[str]]
@@ -117,7 +118,7 @@ def _do(step: Step, work: Callable[[], dict[str, Any]], outputs: Outputs) -> Rec
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     record = Record(step.fingerprint, step.inputs | step.detail, result, names, now)
     marker = {"step": step.name, "al_driver": al_driver.__version__, "after": list(step.after), **vars(record)}
-    marker[COUNT_KEY] = 1 + count_files(step.folder)
+    marker |= {COUNT_KEY: 1 + count_files(step.folder), SIZES_KEY: read_sizes(step.folder, names)}
     write_json(step.folder / STEP_FILE, marker)
     return record
 

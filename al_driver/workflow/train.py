@@ -15,6 +15,7 @@ from al_driver.seeds import make_seed
 from al_driver.trainers.base import Phase, Training
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
+from al_driver.workflow.whole import check_whole
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ def run_train(
         own = parents if trainer.warm_starts() else None
         if own is not None:
             _check_parents(own, trainer.models)
+            check_whole(own)
+        for folder in {system.parent.parent for system in systems}:
+            check_whole(folder)
         tasks = []
         for member in range(trainer.models):
             training = Training(

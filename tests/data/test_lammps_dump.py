@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from al_driver.data.lammps_dump import dump_steps, read_any_dump, read_dump
+from al_driver.data import lammps_dump
+from al_driver.data.lammps_dump import dump_steps, last_step, read_any_dump, read_dump
 from al_driver.errors import EngineError
 
 FRAME = """ITEM: TIMESTEP
@@ -45,13 +46,15 @@ def test_dump_is_sorted_and_filtered(tmp_path: Path) -> None:
     assert np.isnan(frames[20].arrays["forces"][0, 2])
 
 
-def test_dump_cut_anywhere_gives_the_frames_before(tmp_path: Path) -> None:
+def test_dump_cut_anywhere_gives_the_frames_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lammps_dump, "TAIL_BYTES", 100)
     one = FRAME.format(step=0, box=ORTHOGONAL)
     whole = (one + one).encode()
     for length in range(len(whole) + 1):
         (tmp_path / "dump").write_bytes(whole[:length])
         assert len(list(read_dump(tmp_path / "dump", None, ["Si", "C"]))) == length // len(one), length
-    assert dump_steps(tmp_path / "nothing") == []
+        assert last_step(tmp_path / "dump") == max(dump_steps(tmp_path / "dump"), default=None)
+    assert dump_steps(tmp_path / "nothing") == [] and last_step(tmp_path / "nothing") is None
 
 
 def test_dump_without_positions_or_with_a_foreign_type_is_named(tmp_path: Path) -> None:

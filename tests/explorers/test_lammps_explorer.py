@@ -242,6 +242,7 @@ def test_a_trajectory_that_a_full_disk_cut_is_made_again(tmp_path: Path, disk, l
     attempt = Attempt(task, 1)
     attempt.folder.mkdir()
     explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, paths, attempt.folder)
+    disk.remount("size=40k")
     with (tmp_path / "output").open("w") as output:  # what it says reaches another disk
         code = subprocess.run(task.argv, cwd=attempt.folder, stdout=output, stderr=output, check=False).returncode
     disk.remount("size=9m")

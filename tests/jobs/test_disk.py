@@ -1,11 +1,19 @@
-"""A disk that takes nothing more: no task is blamed, nothing whole is lost, and once there is room it goes on."""
+"""Damage to a batch: a disk that takes nothing more, files that a dying machine left half written, a folder that moved.
+
+No task is blamed, nothing whole is lost, and once it is mended the batch goes on.
+"""
 
 import json
+from pathlib import Path
 
 import pytest
-from batch_program import run_scripts
+from batch_program import make_task, run_scripts
 
-from al_driver.errors import DiskError
+from al_driver.errors import DiskError, StateMismatch
+from al_driver.jobs import job as job_module
+from al_driver.jobs.attempts import Attempt
+from al_driver.jobs.group import write_group
+from al_driver.jobs.journal import claim_job
 from al_driver.schema.resource import Profile
 
 FILL = "head -c 2000000 /dev/zero > waste; "
@@ -52,3 +60,48 @@ def test_a_disk_that_is_full_for_good_fails_the_task_within_its_retries(tmp_path
 def test_a_good_result_counts_whatever_was_said_of_a_disk(tmp_path):
     result = run_scripts(tmp_path, {"t": "echo 'No space left on device'; touch result"}, Profile(executor="inline"))
     assert len(result.done) == 1
+
+
+def leave_job(folder: Path) -> Path:
+    """Leave what a machine that died leaves: a job on another host, with a task begun and one that waits."""
+    job = folder / "jobs/0000"
+    job.mkdir(parents=True)
+    attempts = [Attempt(make_task(folder / name, "touch result"), 1) for name in ("t0", "t1")]
+    for attempt in attempts:
+        attempt.folder.mkdir()
+    write_group(job, attempts, Profile(executor="local"))
+    claim_job(job, {"by": "runner", "host": "gone", "pid": 1, "started": "1@0"})
+    begin = {"event": "begin", "task": "t0", "attempt": 1, "pid": 1, "started": "1@0"}
+    (job / "journal.jsonl").write_text(json.dumps({"event": "start"}) + "\n" + json.dumps(begin) + "\n")
+    return job
+
+
+@pytest.mark.parametrize("name", ["claim", "journal.jsonl"])
+@pytest.mark.parametrize("kept", [0.0, 0.7], ids=["empty", "half"])
+def test_a_job_whose_files_are_half_written_is_run_again(tmp_path, monkeypatch, name, kept):
+    monkeypatch.setattr(job_module, "STALE_SECONDS", 0.3)
+    file = leave_job(tmp_path) / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    result = run_scripts(tmp_path, {"t0": "touch result", "t1": "touch result"}, Profile(executor="local"))
+    assert len(result.done) == 2 and result.failed == {}
+
+
+def test_a_list_of_tasks_that_is_half_written_is_named_and_can_be_moved_away(tmp_path):
+    file = leave_job(tmp_path) / "group.json"
+    file.write_bytes(file.read_bytes()[:50])
+    scripts, profile = {"t0": "touch result", "t1": "touch result"}, Profile(executor="local")
+    with pytest.raises(StateMismatch, match=r"group\.json is damaged \(.*\)\.\n  Move it away and start again\.$"):
+        run_scripts(tmp_path, scripts, profile)
+    file.rename(tmp_path / "away")
+    assert len(run_scripts(tmp_path, scripts, profile).done) == 2
+
+
+def test_a_folder_that_moved_while_its_machine_was_off_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(job_module, "STALE_SECONDS", 0.3)
+    (tmp_path / "here").mkdir()
+    leave_job(tmp_path / "here")
+    there = (tmp_path / "here").rename(tmp_path / "there")
+    result = run_scripts(there, {"t0": "touch result", "t1": "touch result"}, Profile(executor="local"))
+    assert [(there / name / "result").exists() for name in ("t0", "t1")] == [True, True]
+    assert len(result.done) == 2 and not (tmp_path / "here").exists()

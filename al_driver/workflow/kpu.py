@@ -6,9 +6,9 @@ The work is `al_driver/tasks/kpu.py`, in a process of its own: this one never im
 import json
 import math
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from al_driver.data.formats.load import find_sources, load_source, refused
 from al_driver.data.frames import write_frames
 from al_driver.data.sources import find_paths
 from al_driver.data.structure_files import read_structure_file
-from al_driver.errors import ConfigError, Problem, TasksFailed
-from al_driver.jobs.processes import child_environment
+from al_driver.errors import ConfigError, Problem
 from al_driver.trainers.deepmd_program import python_command
+from al_driver.workflow.child import run_child
 from al_driver.workflow.target import check_target
 
 PROGRAM = Path(__file__).parents[1] / "tasks" / "kpu.py"
@@ -187,30 +187,12 @@ def _compute(
             cells=np.array([atoms.cell.array for atoms in frames]),
             pbc=np.array([atoms.pbc for atoms in frames]),
         )
-        status = _run(command, folder, len(frames), progress)
-        if (folder / "diagnosis.json").exists():
-            raise ConfigError(json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))["detail"])
-        if status or not (folder / "kpu.npz").exists():
-            said = [line for line in (folder / "errors").read_text(errors="replace").splitlines() if line.strip()]
-            killed = f"it was killed by signal {-status}, perhaps for memory: try --memory" if status < 0 else ""
-            raise TasksFailed(f"al kpu broke off: {killed or (said[-1][:300] if said else 'it said nothing')}")
+        done = count(1)
+
+        def tell(line: str) -> None:
+            if progress and line.startswith("frame "):
+                progress(next(done), len(frames))
+
+        run_child(command, folder, "al kpu", "kpu.npz", tell, less_memory=": try --memory")
         with np.load(folder / "kpu.npz", allow_pickle=False) as arrays:
             return dict(arrays)
-
-
-def _run(command: Sequence[str], folder: Path, n_frames: int, progress: Progress | None) -> int:
-    """Run a command line, tell how far it is, and return its exit status; it does not outlive this process."""
-    with (folder / "errors").open("w") as errors, subprocess.Popen(
-        list(command), cwd=folder, env=child_environment({}), stdout=subprocess.PIPE, stderr=errors, text=True,
-        start_new_session=True,
-    ) as child:  # fmt: skip
-        try:
-            done = 0
-            for line in child.stdout or ():
-                if line.startswith("frame ") and progress:
-                    done += 1
-                    progress(done, n_frames)
-            return child.wait()
-        except BaseException:
-            child.kill()
-            raise

@@ -1,7 +1,7 @@
 # `make demo` runs the main job, `make test` the tests; both make .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# What is installed; CI adds chgnet, sevennet and tblite.
+# What is installed; CI adds screen, chgnet, sevennet and tblite.
 EXTRAS ?= local,dev
 
 .PHONY: demo test check clean-demo

@@ -1,6 +1,6 @@
 """The command line. Imports stand inside the commands, so that `al --help` answers at once.
 
-Commands of a kind stand in modules of their own: `cli_data`, `cli_kpu`, `cli_slurm`.
+Commands of a kind stand in modules of their own: `cli_data`, `cli_kpu`, `cli_screen`, `cli_slurm`.
 """
 
 import json
@@ -17,6 +17,7 @@ from al_driver import __version__
 from al_driver.cli_console import make_console, make_display
 from al_driver.cli_data import convert, explain, filter_frames, gather
 from al_driver.cli_kpu import kpu
+from al_driver.cli_screen import screen
 from al_driver.cli_slurm import stop, submit
 from al_driver.errors import AlError, LeaveJobs
 
@@ -24,7 +25,7 @@ _GOES_ON = "interrupted; the same command goes on from here"
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
 INTERRUPTED = {
     "run": _GOES_ON, "init_bulk": _GOES_ON, "init-bulk": _GOES_ON, "retry": _GOES_ON,
-    "convert": _BEGINS, "gather": _BEGINS, "kpu": _BEGINS,
+    "convert": _BEGINS, "gather": _BEGINS, "kpu": _BEGINS, "screen": _BEGINS,
 }  # fmt: skip
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -182,6 +183,7 @@ app.command()(gather)
 app.command()(explain)
 app.command("filter")(filter_frames)
 app.command()(kpu)
+app.add_typer(screen, name="screen")
 app.command()(stop)
 app.command()(submit)
 

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "al_driver"
 LAYERS = {
-    6: ["cli", "cli_console", "cli_data", "cli_kpu", "cli_slurm", "live", "live_explain", "__main__"],
+    6: ["cli", "cli_console", "cli_data", "cli_kpu", "cli_screen", "cli_slurm", "live", "live_explain", "__main__"],
     5: ["workflow", "tasks"],
     4: ["jobs", "schema"],  # they compose the nouns' own parameters
     3: ["engines", "trainers", "explorers", "query", "structures", "screen", "plots"],
@@ -20,7 +20,8 @@ LAYERS = {
 }  # fmt: skip
 # trainers.deepmd_check asks DeePMD-kit's own list of keys, which needs no torch
 ONLY_IN = {
-    "submitit": ("jobs.executor",), "torch": ("tasks.",),
+    "submitit": ("jobs.executor",), "torch": ("tasks.", "screen.surrogate."),
+    "safetensors": ("screen.surrogate.",),
     "deepmd": ("tasks.", "trainers.deepmd_check", "trainers.deepmd_kalman"),
 }  # fmt: skip
 
@@ -85,6 +86,13 @@ def test_nobody_imports_a_task():
 def test_heavy_libraries_stay_where_they_belong(library):
     users = [name for name, file in MODULES.items() if library in {i.split(".")[0] for i in _imports(file)}]
     assert [name for name in users if not name.startswith(ONLY_IN[library])] == []
+
+
+def test_only_tasks_reach_the_networks():
+    """`screen.surrogate` imports torch, which the driver never does."""
+    users = [name for name, others in GRAPH.items() if any(other.startswith("screen.surrogate") for other in others)]
+    assert users
+    assert [name for name in users if not name.startswith(("tasks.", "screen.surrogate"))] == []
 
 
 def test_modules_are_short():

@@ -1,0 +1,64 @@
+"""The commands of `al screen`; as in `cli.py`, imports stand inside."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+screen = typer.Typer(
+    help="Predict properties of crystals by surrogates, before anything expensive runs.", no_args_is_help=True
+)
+
+
+@screen.command()
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A published model (formation-energy-per-atom, band-gap, efermi, bulk-moduli …), a checkpoint, or a "
+            "folder that a fit left; several with commas between.",
+        ),
+    ],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT…", help="CIF, POSCAR, extxyz; folders of them, or with id_prop.csv; a .csv with CIFs."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="TABLE", help="The CSV file to write; printed otherwise.")
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave out what cannot be read, and say so.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep graphs here: CIFs that were read once are not again.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")] = Device.auto,
+) -> None:
+    """Write id, path and the property of each crystal, with its uncertainty where the model has one."""
+    from rich.console import Console
+
+    from al_driver.live import count_bar
+    from al_driver.workflow.surrogates import predict as predict_properties
+
+    console = Console(stderr=True)
+    models = [name for name in model.split(",") if name]
+    with count_bar(console, "crystals") as progress:
+        table, notes = predict_properties(
+            models, inputs, out, skip=skip, cache=cache, device=device.value, progress=progress
+        )
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    n_crystals = table.count("\n") - 1
+    sys.stdout.write(f"{out}  {n_crystals} {'crystal' if n_crystals == 1 else 'crystals'}\n" if out else table)

@@ -120,12 +120,16 @@ def check(
     param: ParamFile,
     resource: ResourceFile,
     no_files: Annotated[bool, typer.Option("--no-files", help="Check keys and values only.")] = False,
+    show: Annotated[
+        bool | None,
+        typer.Option("--show/--no-show", help="Print one input of each kind; by default unless in a terminal."),
+    ] = None,
 ) -> None:
     """Report every problem of both files, and what would be done; submit nothing."""
     from al_driver.live import print_report
     from al_driver.workflow.verbs import check as check_files
 
-    print_report(check_files(param, resource, no_files=no_files), make_console())
+    print_report(check_files(param, resource, no_files=no_files), make_console(), show=show)
 
 
 @app.command()

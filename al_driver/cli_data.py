@@ -12,7 +12,9 @@ from al_driver.cli_console import make_console
 
 def convert(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files, patterns, or folders to search.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Where to write; OUT must not exist yet.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="A folder that is not there yet, or FILE.extxyz.")
+    ],
     format: Annotated[
         str | None, typer.Option("--from", metavar="FMT", help="Format of the inputs, where it is not recognised.")
     ] = None,

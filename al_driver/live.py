@@ -21,7 +21,9 @@ from rich.text import Text
 
 from al_driver.words import many
 
-if TYPE_CHECKING:  # `al status` needs neither
+if TYPE_CHECKING:  # `al status` needs none of them
+    from pathlib import Path
+
     from al_driver.jobs.progress import Progress as TaskProgress
     from al_driver.workflow.convert import Conversion
     from al_driver.workflow.plots import PlotReport
@@ -178,25 +180,34 @@ def plot_lines(report: "PlotReport") -> Iterator[str]:
     yield from (f"not drawn: {line}" for line in report.nothing)
 
 
-def print_report(report: "Report", console: Console) -> None:
-    """Print what `al check` found and would do."""
+def print_report(report: "Report", console: Console, *, show: bool | None = None) -> None:
+    """Print what `al check` found and would do; what matters first, the verdict last.
+
+    ``show`` prints the rendered inputs too; left out, where stdout is no terminal.
+    """
+    for title, lines in {"first tasks": report.plan, "set by the driver": report.set_by_driver}.items():
+        if lines:
+            console.rule(title, align="left")
+            for line in lines:
+                console.print(line, markup=False, highlight=False)
+    for problem in report.warnings:
+        console.print(f"warning: {problem}", markup=False, highlight=False)
+    is_shown = not console.is_terminal if show is None else show
+    if is_shown:
+        _print_inputs(report, console)
+    report.raise_errors()
+    verdict = "ok" + (f", {many(len(report.warnings), 'warning')}" if report.warnings else "")
+    hidden = "" if is_shown or not report.inputs else f"; `--show` prints the inputs: {', '.join(report.inputs)}"
+    console.print(verdict + hidden, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_inputs(report: "Report", console: Console) -> None:
     for name, content in report.inputs.items():
         console.rule(name, align="left")
         lines = content.splitlines()
         console.print("\n".join(lines[:MOST_LINES]), markup=False, highlight=False)
         if len(lines) > MOST_LINES:
-            console.print(f"… {len(lines) - MOST_LINES} more lines")
-    sections = {"set by the driver": report.set_by_driver, "first tasks": report.plan}
-    for title, lines in sections.items():
-        if lines:
-            console.rule(title, align="left")
-            for line in lines:
-                console.print(line, markup=False, highlight=False)
-    warnings = [problem for problem in report.problems if problem.severity == "warning"]
-    for problem in warnings:
-        console.print(f"warning: {problem}", markup=False, highlight=False)
-    report.raise_errors()
-    console.print("ok" + (f", {len(warnings)} warnings" if warnings else ""))
+            console.print(f"… {many(len(lines) - MOST_LINES, 'more line')}")
 
 
 @contextlib.contextmanager
@@ -251,10 +262,20 @@ def print_conversion(result: "Conversion", console: Console) -> None:
     if len(programs) > 1 and not {"deepmd", "extxyz"} & set(programs):
         say(f"of several programs ({', '.join(programs)}): energies of two references have no common zero")
     for name, count in result.written.items():
-        say(f"{result.out / name if result.out.is_dir() else result.out}  {many(count, 'frame')}")
+        say(f"{_place(result.out, name)}  {many(count, 'frame')}")
     say(f"elements in order: {' '.join(result.type_map)}")
     if not any(loaded.is_labelled for loaded in result.files):
         say("structures without energies: good to start from, not to train on")
+    for hint in result.hints:
+        say(f"warning: {hint}")
+
+
+def _place(out: "Path", name: str) -> "Path":
+    """Return where a system lies: ``out`` itself, a deepmd folder in it, or the one extxyz file of such a folder."""
+    if not out.is_dir():
+        return out
+    files = sorted((out / name).glob("*.extxyz"))
+    return files[0] if files else out / name
 
 
 def _counts(reasons: Counter[str]) -> str:

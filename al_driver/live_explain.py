@@ -116,6 +116,9 @@ def _set(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if number < MOST:
                 yield "" if number else name, f"{words}  {many(count, 'frame')}"
         yield from _more(name, len(told[key]))
+        rest = told["frames"] - sum(told[key].values())
+        if told[key] and rest:
+            yield "", f"not told  {many(rest, 'frame')}"
     if told["reused"]:
         yield "found again", many(told["reused"], "frame")
 

@@ -107,8 +107,7 @@ def _draw_rows(
     limits = (low - margin, high + margin)
     for index, (axes, member, (reference, predicted, rmse)) in enumerate(zip(panels, members, shown, strict=False)):
         _draw_panel(axes, reference, predicted, limits, MEMBER_COLOURS[index % len(MEMBER_COLOURS)])
-        axes.set_title(member.name)
-        axes.annotate(f"RMSE {rmse:.3g} {unit}", (0.04, 0.96), xycoords="axes fraction", va="top", fontsize=8.5)
+        axes.set_title(f"{member.name}\nRMSE {rmse:.3g} {unit}")  # above the panel: points may lie anywhere in it
     for axes in panels[len(members) :]:
         axes.set_axis_off()
     figure.supxlabel(labels[0], fontsize=9.0)

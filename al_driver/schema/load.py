@@ -10,7 +10,7 @@ from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Params
 from al_driver.schema.explain import explain
 from al_driver.schema.jsonc import read_jsonc
-from al_driver.schema.resource import Role
+from al_driver.schema.resource import Resources, Role
 from al_driver.schema.suggest import nearest
 
 Kind = TypeVar("Kind", bound=Params)
@@ -27,7 +27,7 @@ def load_params(path: Path, kind: type[Kind]) -> Kind:
     """
     content = read_jsonc(path)
     try:
-        return kind.model_validate(content, context={"base": path.absolute().parent})
+        return _validate(content, kind, path)
     except ValidationError as error:
         raise ConfigError([*explain(error, content, kind, path)]) from None
 
@@ -51,7 +51,7 @@ def load_sound(path: Path, kind: type[Kind]) -> tuple[Kind | None, list[Problem]
     sound = copy.deepcopy(content)
     while True:
         try:
-            return kind.model_validate(sound, context={"base": path.absolute().parent}), problems
+            return _validate(sound, kind, path), problems
         except ValidationError as error:
             problems = problems or [*explain(error, content, kind, path)]
             wrong = [_find_owner(sound, found["loc"]) for found in error.errors() if found["type"] != "missing"]
@@ -59,6 +59,13 @@ def load_sound(path: Path, kind: type[Kind]) -> tuple[Kind | None, list[Problem]
                 return None, problems
             for owner, key in filter(None, wrong):
                 owner.pop(key, None)
+
+
+def _validate(content: Any, kind: type[Kind], path: Path) -> Kind:
+    params = kind.model_validate(content, context={"base": path.absolute().parent})
+    if isinstance(params, Resources):
+        params.remember(path)
+    return params
 
 
 def _find_owner(content: Any, loc: tuple[int | str, ...]) -> tuple[dict[str, Any], str] | None:

@@ -1,9 +1,10 @@
 """resource.json: how the tasks of each role are run. Nothing here changes what is calculated."""
 
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from al_driver.schema.base import (
     Bool,
@@ -178,6 +179,16 @@ class Resources(Params):
     """Relaxations of `al init_bulk`."""
     aimd: Profile = Profile()
     """Molecular dynamics with the reference, of `al init_bulk`."""
+    _read_from: Path | None = PrivateAttr(None)
+
+    @property
+    def read_from(self) -> Path | None:
+        """The file it was read from, as its user named it: for commands that messages propose."""
+        return self._read_from
+
+    def remember(self, path: Path) -> None:
+        """Keep which file it was read from; that decides nothing."""
+        self._read_from = path
 
     @model_validator(mode="after")
     def _check_query(self) -> "Resources":

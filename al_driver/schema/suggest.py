@@ -4,6 +4,9 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+MOST_TOLD = 24  # names that are listed where none is near
+_VASP_FILES = ("POSCAR", "POTCAR", "CONTCAR", "INCAR", "OUTCAR", "KPOINTS")
+
 
 def nearest(word: str, legal: Iterable[str], otherwise: str = "legal are") -> str:
     """Return ``; did you mean 'x'?``, or what is legal where nothing is near.
@@ -20,11 +23,21 @@ def nearest(word: str, legal: Iterable[str], otherwise: str = "legal are") -> st
         return f"; did you mean {by_lower[close[0]]!r}?"
     if not names:
         return "; there is none"
-    return f"; {otherwise} {', '.join(names)}" if len(names) <= 24 else ""
+    return f"; {otherwise} {', '.join(names)}" if len(names) <= MOST_TOLD else ""
 
 
 def nearest_file(path: Path) -> str:
     """Return ``; did you mean 'POSCAR'?`` from what lies beside a path that does not exist."""
     if not path.parent.is_dir():
         return f"; there is no folder {path.parent}"
-    return nearest(path.name, [file.name for file in path.parent.iterdir()], otherwise="the folder holds")
+    own = _vasp_kind(path.name)
+    names = sorted(file.name for file in path.parent.iterdir())
+    hint = nearest(path.name, [name for name in names if own is None or _vasp_kind(name) in {own, None}])
+    if "mean" in hint or not names:
+        return hint
+    return f"; the folder holds {', '.join(names)}" if len(names) <= MOST_TOLD else ""
+
+
+def _vasp_kind(name: str) -> str | None:
+    """Return which of VASP's files a name speaks of: alike as they look, none stands for another."""
+    return next((kind for kind in _VASP_FILES if kind in name.upper()), None)

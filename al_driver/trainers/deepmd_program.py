@@ -42,8 +42,9 @@ def python_command(launcher: Sequence[str], program: Path, env: Mapping[str, str
         raise ConfigError(
             Problem(
                 f"its last word, {name!r}, {wrong}; `dp` was expected there.\n"
-                "  Install DeePMD-kit (pip install 'al-driver[local]'), or give the path of `dp`. Where a module or a\n"
-                '  container brings it, write its Python in place of `dp`: "command": "python3".',
+                "  Install DeePMD-kit (in the folder of al: pip install -c constraints.txt -e '.[local]'), or give\n"
+                "  the path of `dp`. Where a module or a container brings it, write its Python in place of `dp`: "
+                '"command": "python3".',
                 key=KEY,
             )
         )

@@ -43,7 +43,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.collect(lambda: params.train.check(params.type_map), "train")
     report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
     report.collect(lambda: check_target(params))
-    report.collect(lambda: check_data(params, read=render))
+    report.collect(lambda: check_data(params, resources, read=render))
     report.collect(lambda: check_references(params))
     for key, made_by in open_init_bulks(params):
         nested = Report()

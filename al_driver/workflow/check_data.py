@@ -11,15 +11,18 @@ from al_driver.errors import ConfigError, Problem
 from al_driver.layout import WorkFolder
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
+from al_driver.schema.resource import Resources
 from al_driver.schema.run import DataSource, RunParams
-from al_driver.workflow.initial import Place, locate, made_folder
+from al_driver.workflow.initial import Place, locate, made_folder, make_command
 
 
-def check_data(params: RunParams, *, read: bool) -> Iterator[Problem]:
+def check_data(params: RunParams, resources: Resources | None, *, read: bool) -> Iterator[Problem]:
     """Yield what is wrong with ``init_data`` and ``valid_data``.
 
     Parameters
     ----------
+    resources
+        Where known: the command that makes what is missing names their file.
     read
         Whether to read data that must be converted too, which may take a while; a run does so when it begins.
     """
@@ -27,9 +30,9 @@ def check_data(params: RunParams, *, read: bool) -> Iterator[Problem]:
         for index, source in enumerate(sources):
             where = f"{key}[{index}]"
             try:
-                to_make = _check_origin(source, key, params)
+                to_make = _check_origin(source, key, params, resources)
                 if to_make is None:
-                    _check_content(locate(source, key, params), source, params, read=read)
+                    _check_content(locate(source, key, params, resources), source, params, read=read)
                 else:
                     yield Problem(to_make, where, severity="warning")
             except ConfigError as error:
@@ -54,7 +57,7 @@ def open_init_bulks(params: RunParams) -> list[tuple[str, InitBulkParams]]:
     return list(found.values())
 
 
-def _check_origin(source: DataSource, key: str, params: RunParams) -> str | None:
+def _check_origin(source: DataSource, key: str, params: RunParams, resources: Resources | None) -> str | None:
     """Say what makes the data, where they are not made yet.
 
     Raises
@@ -77,7 +80,7 @@ def _check_origin(source: DataSource, key: str, params: RunParams) -> str | None
         )
     if place.exists():
         return None
-    return f"not made yet; make it first: al init_bulk {source.init_bulk} RESOURCE"
+    return f"not made yet; make it first: {make_command(source.init_bulk, resources)}"
 
 
 def _check_content(path: Path, source: DataSource, params: RunParams, *, read: bool) -> None:

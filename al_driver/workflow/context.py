@@ -12,13 +12,19 @@ from al_driver.jobs.batch import run_batch
 from al_driver.jobs.progress import BatchResult, Progress
 from al_driver.jobs.task import Task
 from al_driver.layout import JOBS_DIR, STEP_FILE, STEPS, WorkFolder
-from al_driver.schema.resource import Resources, Role
+from al_driver.schema.resource import Profile, Resources, Role
+from al_driver.words import many
 from al_driver.workflow.history import History, Position
 from al_driver.workflow.pack import pack_step, unpack
 from al_driver.workflow.step import Outputs, Record, Step, run_step
 from al_driver.workflow.versions import find_version_changes
 
 log = logging.getLogger(__name__)
+_WORK: dict[Role, tuple[str, str]] = {
+    "train": ("model", "train"), "explore": ("trajectory", "run"), "label": ("frame", "calculate"),
+    "relax": ("structure", "relax"), "aimd": ("trajectory", "run"),
+}  # fmt: skip
+"""What a batch is about, as it is told when it begins."""
 
 
 class Display(Protocol):
@@ -94,13 +100,17 @@ class Context:
         stop_on_failure: bool = False,
         batch: str = "",
         tolerant: bool = False,
+        what: str = "",
     ) -> BatchResult:
         """Run a step's tasks, and keep ``progress.json`` of the work folder up to date, at most twice a second.
 
         A step that runs several batches, one after another, gives each a name: their jobs lie in folders of their own.
-        A tolerant batch goes on however many of its tasks fail.
+        A tolerant batch goes on however many of its tasks fail. What the unnamed batch is about, ``what`` or the words
+        of the role, is logged when something of it is left to do.
         """
         profile = self.resources.role(role)
+        if not batch and (left := sum(not task.folder.exists() for task in tasks)):
+            log.info("%s begins: %s", step.name, _describe(role, len(tasks), left, profile, what))
         if tolerant:
             profile = profile.model_copy(update={"max_failed": len(tasks)})
         last = 0.0
@@ -124,3 +134,14 @@ class Context:
             )
         finally:
             self.display.done()
+
+
+def _describe(role: Role, n_tasks: int, n_left: int, profile: Profile, what: str) -> str:
+    """Say what a batch is about, how much of it is done already, and how many run at a time."""
+    if not what:
+        noun, verb = _WORK[role]
+        what = f"{many(n_tasks, noun)} to {verb}"
+    done = f", {n_tasks - n_left} done already" if n_left < n_tasks else ""
+    if profile.is_slurm:
+        return f"{what}{done}, as jobs of SLURM"
+    return f"{what}{done}" + (f", {min(profile.workers, n_left)} at a time" if n_left > 1 else "")

@@ -24,6 +24,7 @@ from al_driver.schema.elements import check_type_map
 from al_driver.schema.suggest import nearest
 from al_driver.words import many
 from al_driver.workflow.convert_files import load_sources
+from al_driver.workflow.convert_hints import hint_at_gather, hint_at_lost
 from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, is_same_run
 from al_driver.workflow.split import Split, split_frames
 from al_driver.workflow.target import check_target
@@ -51,6 +52,8 @@ class Conversion:
         Frames that equal one before them, and were written all the same since nothing is held back.
     refused
         Files that were not converted, with the reason.
+    hints
+        What may not be as its user wants it.
     """
 
     out: Path
@@ -61,6 +64,7 @@ class Conversion:
     gap: int = 0
     repeated: int = 0
     refused: list[Problem] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
 
     @property
     def left_out(self) -> Counter[str]:
@@ -125,6 +129,7 @@ def convert(
     parts = {"": blocks}
     if valid:
         split = _split(result, valid, seed)
+        result.hints += filter(None, [hint_at_lost(split, blocks, result.type_map)])
         parts = {"train": take(blocks, split.train), "valid": take(blocks, split.valid)}
     _write(parts, to, result)
     return result
@@ -157,7 +162,8 @@ def _collect(inputs: Sequence[Path | str], format: str | None, result: Conversio
     if not inputs:
         raise ConfigError("no input; expected files, folders or patterns")
     sources: dict[Path, Source] = {}
-    for path in (path for given in inputs for path in find_paths(Path(given).expanduser())):
+    paths = [path for given in inputs for path in find_paths(Path(given).expanduser())]
+    for path in paths:
         found = find_sources(path, format)
         if not found:
             what = f"holds no file in the format {format}" if format else "holds no file in a format that is recognised"
@@ -167,6 +173,7 @@ def _collect(inputs: Sequence[Path | str], format: str | None, result: Conversio
             sources.setdefault(source.path.resolve(), source)
     if not sources:
         raise ConfigError(result.refused)
+    result.hints += hint_at_gather(paths, [source.path for source in sources.values()])
     return list(sources.values())
 
 

@@ -21,10 +21,10 @@ from al_driver.data.frames import sort_by_type, write_frames
 from al_driver.data.ledger import write_ledger
 from al_driver.errors import ConfigError
 from al_driver.files import hash_path, write_json_lines
-from al_driver.layout import REJECTED_FILE
+from al_driver.layout import REJECTED_FILE, WorkFolder
 from al_driver.schema.suggest import nearest
-from al_driver.words import many
-from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders
+from al_driver.words import many, shown_path
+from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders, named_valid
 from al_driver.workflow.step import describe_changes
 from al_driver.workflow.target import check_target
 
@@ -90,6 +90,7 @@ def gather(
     if not allow_mixed:
         _check_one_engine(steps)
     type_map = list(dict.fromkeys(symbol for step in steps for symbol in step.record.inputs["type_map"]))
+    _warn_of_valid(works)
     valid = {key for work in works for path in find_valid(work) for key in _keys(path, type_map)}
     chosen = _choose(steps, valid, type_map)
     if not chosen.frames:
@@ -136,6 +137,17 @@ def _check_one_engine(steps: Sequence[LabelStep]) -> None:
                 f"{first.folder} and {step.folder} were labelled by different references: {'; '.join(changes[:3])}\n"
                 "  Their energies do not make one dataset. Gather them apart, or say --allow-mixed."
             )
+
+
+def _warn_of_valid(works: Sequence[WorkFolder]) -> None:
+    """Say which work folder is what a run beside it, that is not gathered too, validates on."""
+    given = {work.root.resolve() for work in works}
+    for history in sorted({path for root in given for path in root.parent.glob("*/history.json")}):
+        run = WorkFolder(history.parent)
+        for root in sorted({root for path in named_valid(run) for root in given if root in path.resolve().parents}):
+            if run.root not in given:
+                text = "warning: %s validates on %s: trained on, those frames show nothing there"
+                log.warning(text, shown_path(run.root), shown_path(root))
 
 
 def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequence[str]) -> _Chosen:

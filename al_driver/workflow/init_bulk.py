@@ -11,7 +11,7 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from al_driver.data.dataset import write_dataset
+from al_driver.data.dataset import formula_name, write_dataset
 from al_driver.data.frames import carry_sites, frame_key, read_frames, site_arrays, write_frames
 from al_driver.data.gate import GateLimits, too_close
 from al_driver.data.ledger import Row, write_ledger
@@ -36,7 +36,7 @@ from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.labelled import read_labels
 from al_driver.workflow.recovered import INPUT as RECOVERED
 from al_driver.workflow.recovered import find_retries, retry_inputs
-from al_driver.workflow.split import Split, split_frames
+from al_driver.workflow.split import Split, describe_lost, split_frames
 from al_driver.workflow.stages import STAGES, read_entries, stage_inputs
 from al_driver.workflow.step import Record, Step
 
@@ -133,17 +133,21 @@ def _run_split(context: Context, params: InitBulkParams, step: Step) -> Path:
             for line in (folder.root / stage / REJECTED_FILE).read_text(encoding="utf-8").splitlines()
         ]
         write_json_lines(folder.root / REJECTED_FILE, rejected)
-        return {"dataset": len(split.train), "valid": len(split.valid), "left_out": len(split.left_out)}
+        elements = [set(frame.get_chemical_symbols()) for frame in frames]
+        lost = describe_lost(split, elements, [formula_name(frame, params.type_map) for frame in frames])
+        made = {"dataset": len(split.train), "valid": len(split.valid), "left_out": len(split.left_out)}
+        return made | ({"lost": lost} if lost else {})
 
     def outputs(result: dict[str, Any]) -> list[str]:
         names = [DATASET_DIR, LEDGER_FILE, REJECTED_FILE, *([VALID_DIR] if result["valid"] else [])]
         return [f"../{name}" for name in names]
 
     counts = context.run_step(step, work, outputs).result
-    log.info(
-        "dataset: %d frames, %d more kept for validation, %d left out between the two",
-        counts["dataset"], counts["valid"], counts["left_out"],
-    )  # fmt: skip
+    if counts.get("lost"):
+        log.warning("warning: %s; lower valid_fraction, or make more structures", counts["lost"])
+    held_back = f"{counts['valid']} held back for validation" if counts["valid"] else "none held back for validation"
+    gap = f", {counts['left_out']} between the two on neither side" if counts["left_out"] else ""
+    log.info("dataset: %s to train on, %s%s", many(counts["dataset"], "frame"), held_back, gap)
     return folder.dataset
 
 

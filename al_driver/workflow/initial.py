@@ -16,8 +16,9 @@ from al_driver.files import hash_json, hash_path
 from al_driver.layout import LEDGER_FILE, REJECTED_FILE, SETTINGS_FILE, WorkFolder
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
+from al_driver.schema.resource import Resources
 from al_driver.schema.run import DataSource, RunParams
-from al_driver.words import many
+from al_driver.words import many, shown_path
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Step
@@ -70,11 +71,11 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     StateMismatch
         If the run was begun with other data.
     """
-    folder = context.folder.data
+    folder, found = context.folder.data, find_data(params, context.resources)
     places = {
         key: [
-            Place(locate(source, key, params), source.format, folder / f"{key}.{index:03d}")
-            for index, source in enumerate(sources)
+            Place(path, source.format, folder / f"{key}.{index:03d}")
+            for index, (path, source) in enumerate(zip(found[key], sources, strict=True))
         ]
         for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data))
     }
@@ -113,8 +114,31 @@ def prepare_data(context: Context, params: RunParams) -> InitialData:
     return data
 
 
-def locate(source: DataSource, key: str, params: RunParams) -> Path:
+def find_data(params: RunParams, resources: Resources) -> dict[str, list[Path]]:
+    """Return where the data of each source lie, by key.
+
+    Raises
+    ------
+    ConfigError
+        With everything that is not there.
+    """
+    found: dict[str, list[Path]] = {"init_data": [], "valid_data": []}
+    problems: list[Problem] = []
+    for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data)):
+        for source in sources:
+            try:
+                found[key].append(locate(source, key, params, resources))
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return found
+
+
+def locate(source: DataSource, key: str, params: RunParams, resources: Resources | None = None) -> Path:
     """Return where a source's data lie; for an ``init_bulk``, see `made_folder`.
+
+    ``resources`` tell which file to name in the command that makes them.
 
     Raises
     ------
@@ -124,18 +148,23 @@ def locate(source: DataSource, key: str, params: RunParams) -> Path:
     if source.init_bulk is not None:
         path = made_folder(load_params(source.init_bulk, InitBulkParams), key, params)
         if not path.exists():
-            raise ConfigError(
-                Problem(f"{path} is not there yet.\n  Make it first: al init_bulk {source.init_bulk} RESOURCE", key=key)
-            )
+            command = make_command(source.init_bulk, resources)
+            raise ConfigError(Problem(f"{shown_path(path)} is not there yet.\n  Make it first: {command}", key=key))
         return path
     assert source.path is not None  # noqa: S101  (the schema wants one of the two)
     maker = None if source.path.exists() else _find_maker(source.path)
     if maker is not None:
-        message = f"is not there yet; make it first: al init_bulk {maker} RESOURCE\n"
+        message = f"is not there yet; make it first: {make_command(maker, resources)}\n"
         hint = f'  Where {{"init_bulk": "{maker.name}"}} stands in its place, `al check` looks into that file too'
         raise ConfigError(Problem(message + hint, file=source.path))
     find_paths(source.path)
     return source.path
+
+
+def make_command(param: Path, resources: Resources | None) -> str:
+    """Return the command that makes the data of an ``init_bulk``, with the resource file that the user gave."""
+    resource = resources.read_from if resources else None
+    return f"al init_bulk {shown_path(param)} {shown_path(resource) if resource else 'RESOURCE'}"
 
 
 def made_folder(made: InitBulkParams, key: str, params: RunParams) -> Path:

@@ -12,7 +12,7 @@ from al_driver.data.frames import read_frames
 from al_driver.data.ledger import Row, read_ledger, told_of
 from al_driver.errors import ConfigError, StateMismatch
 from al_driver.layout import LABELLED_FILE, LEDGER_FILE, WorkFolder
-from al_driver.words import many
+from al_driver.words import many, shown_path
 from al_driver.workflow.history import History
 from al_driver.workflow.recovered import find_retries
 from al_driver.workflow.step import Record
@@ -95,7 +95,9 @@ def find_work_folders(directories: Sequence[Path]) -> list[WorkFolder]:
         below = list(_walk(directory))
         if not below:
             reason = "neither it nor a folder in it has a history.json" if directory.is_dir() else "it is no folder"
-            raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: {reason}.")
+            above = (path for path in directory.absolute().parents if WorkFolder(path).history.exists())
+            hint = f"\n  It lies in one: give {shown_path(work)}." if (work := next(above, None)) else ""
+            raise ConfigError(f"{directory} is no work folder of `al run` or `al init_bulk`: {reason}.{hint}")
         for path in below:
             found.setdefault(path.resolve(), WorkFolder(path))
     return list(found.values())
@@ -116,12 +118,17 @@ def find_label_steps(work: WorkFolder) -> Iterator[LabelStep]:
 
 def find_valid(work: WorkFolder) -> list[Path]:
     """Return the data that a run validates on, or that an ``init_bulk`` held back: they must never be trained on."""
-    record = Record.read(work.data)  # a run's
-    named = [work.data / name for name in record.result.get("valid", [])] if record else []
+    named = named_valid(work)
     for path in named:
         if not path.exists():
             log.warning("%s validates on %s, which is gone: those frames are not known here", work.root, path.resolve())
     return [path for path in (work.valid, *named) if path.exists()]
+
+
+def named_valid(work: WorkFolder) -> list[Path]:
+    """Return the data that a run validates on, there or gone."""
+    record = Record.read(work.data)
+    return [work.data / name for name in record.result.get("valid", [])] if record else []
 
 
 def _walk(directory: Path) -> Iterator[Path]:

@@ -26,7 +26,7 @@ from al_driver.query.job import MdTask, QueryJob, verify_query
 from al_driver.schema.plugins import plugin_name
 from al_driver.schema.run import RunParams
 from al_driver.seeds import make_seed
-from al_driver.words import percents
+from al_driver.words import many, percents
 from al_driver.workflow.context import Context
 from al_driver.workflow.pack import unpack
 from al_driver.workflow.shortlist import describe_candidates
@@ -87,7 +87,8 @@ def run_query(
             write_inputs=lambda directory: write_json(directory / QUERY_JOB_FILE, job.model_dump(mode="json")),
             verify=verify_query,
         )
-        context.run_tasks(step, "query", [task], stop_on_failure=True)
+        what = f"{many(len(job.tasks), 'trajectory')} to score"
+        context.run_tasks(step, "query", [task], stop_on_failure=True, what=what)
         for name in (*names, SUMMARY_FILE):
             _link(task_folder / name, step.folder / name)
         summary: dict[str, Any] = read_json(step.folder / SUMMARY_FILE)

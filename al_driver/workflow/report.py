@@ -24,6 +24,10 @@ class Report:
     def errors(self) -> list[Problem]:
         return [problem for problem in self.problems if problem.severity == "error"]
 
+    @property
+    def warnings(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "warning"]
+
     def raise_errors(self) -> None:
         """Raise all errors as one `ConfigError`; warnings alone do not stop a run."""
         if self.errors:

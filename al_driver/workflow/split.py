@@ -5,12 +5,14 @@ the frames of one file or an AIMD with the structure it starts from, is cut: its
 frame before the block belongs to neither side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from al_driver.errors import ConfigError, Problem
 from al_driver.seeds import make_rng
+
+MOST_TOLD = 5  # compositions, in a message
 
 
 @dataclass
@@ -62,6 +64,28 @@ def split_frames(infos: Sequence[Mapping[str, Any]], fraction: float, seed: int)
     for indices in (split.train, split.valid, split.left_out):
         indices.sort()
     return split
+
+
+def only_held_back(split: Split, kinds: Sequence[Collection[str]]) -> list[str]:
+    """Return, sorted, what no frame to train on holds although others do.
+
+    Parameters
+    ----------
+    kinds
+        What each frame holds, e.g. its elements.
+    """
+    trained = {kind for index in split.train for kind in kinds[index]}
+    return sorted({kind for index in (*split.valid, *split.left_out) for kind in kinds[index]} - trained)
+
+
+def describe_lost(split: Split, elements: Sequence[Collection[str]], formulas: Sequence[str]) -> str:
+    """Say which elements, or else compositions, the training set lacks since all their frames are held back."""
+    lost = only_held_back(split, elements)
+    if lost:
+        return f"no frame to train on holds {', '.join(lost)}: all that do are held back"
+    lost = only_held_back(split, [(formula,) for formula in formulas])
+    more = f" and {len(lost) - MOST_TOLD} more" if len(lost) > MOST_TOLD else ""
+    return f"every frame of {', '.join(lost[:MOST_TOLD])}{more} is held back: none is trained on" if lost else ""
 
 
 def _cut(moments: dict[int, list[int]], wanted: int, split: Split) -> None:

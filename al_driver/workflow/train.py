@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from al_driver.data.dataset import count_frames
 from al_driver.errors import ConfigError
 from al_driver.files import read_json
 from al_driver.jobs.task import Task
@@ -13,6 +14,7 @@ from al_driver.layout import EVALUATION_FILE, model_name
 from al_driver.schema.run import RunParams
 from al_driver.seeds import make_seed
 from al_driver.trainers.base import Phase, Training
+from al_driver.words import many
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.whole import check_whole
@@ -63,7 +65,8 @@ def run_train(
                 own / model_name(member) if own else None,
             )  # fmt: skip
             tasks.append(_make_task(context, params, training, step.folder / model_name(member)))
-        context.run_tasks(step, "train", tasks, stop_on_failure=True)
+        what = f"{many(len(tasks), 'model')} to train on {many(sum(map(count_frames, systems)), 'frame')}"
+        context.run_tasks(step, "train", tasks, stop_on_failure=True, what=what)
         return _summarise([read_json(task.folder / EVALUATION_FILE) for task in tasks])
 
     names = [model_name(member) for member in range(trainer.models)]

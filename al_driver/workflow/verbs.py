@@ -9,6 +9,7 @@ from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import check_order, kind_of, load_params, load_sound
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
+from al_driver.words import shown_path
 from al_driver.workflow.check import check_run
 from al_driver.workflow.check_init import check_init_bulk
 from al_driver.workflow.check_paths import find_missing
@@ -16,6 +17,7 @@ from al_driver.workflow.check_programs import check_resources
 from al_driver.workflow.context import Display
 from al_driver.workflow.hold import hold
 from al_driver.workflow.init_bulk import make_initial_data
+from al_driver.workflow.initial import find_data
 from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_steps, request_stage, request_steps
 from al_driver.workflow.report import Report
 from al_driver.workflow.run import Verdict, run_loop
@@ -49,14 +51,18 @@ def run(
     """
     check_order(Path(param), Path(resource), "run")
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
-    check_run(params, resources).raise_errors()
+    report = check_run(params, resources)
+    report.raise_errors()
+    find_data(params, resources)
     request = request_steps(redo, accept_from)
     with hold("run", params.work_dir, resources, display, **_files(param, resource)) as context:
+        _warn(report)
         redo_steps(context, request)
         with forgotten_on_mismatch(context):
             verdict = run_loop(context, params)
         context.history.add("done", state="done", verdict=vars(verdict), pending=None)
-        log.info("done: %s: %s. The model to use is in %s", verdict.state, verdict.reason, context.folder.final)
+        model = shown_path(context.folder.final)
+        log.info("done: %s: %s. The model to use is in %s", verdict.state, verdict.reason, model)
         return verdict
 
 
@@ -69,13 +75,16 @@ def init_bulk(
     """
     check_order(Path(param), Path(resource), "init_bulk")
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
-    check_init_bulk(params, resources).raise_errors()
+    report = check_init_bulk(params, resources)
+    report.raise_errors()
     request = request_stage(redo)
     with hold("init_bulk", params.work_dir, resources, display, **_files(param, resource)) as context:
+        _warn(report)
         redo_stages(context, request)
         with forgotten_on_mismatch(context):
             made = make_initial_data(context, params)
         context.history.add("done", state="done", pending=None)
+        log.info("done: the %s are in %s", "structures" if params.label_engine is None else "data", shown_path(made))
         return made
 
 
@@ -124,6 +133,12 @@ def _check_files(params: Params | None, resources: Resources | None, *, render: 
     if resources is not None:
         report.collect(lambda: check_resources(resources))
     return report
+
+
+def _warn(report: Report) -> None:
+    """Log what `al check` warns of: not everybody checks before a run."""
+    for warning in report.warnings:
+        log.warning("warning: %s", warning)
 
 
 def _files(param: Path | str, resource: Path | str) -> dict[str, Path]:

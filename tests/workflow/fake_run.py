@@ -71,6 +71,7 @@ class Tasks:
         stop_on_failure: bool = False,
         batch: str = "",
         tolerant: bool = False,
+        what: str = "",
     ) -> BatchResult:
         for task in tasks:
             name = f"{step.name}/{task.name}"

@@ -193,7 +193,9 @@ def test_validation_data_that_will_never_be_are_an_error(folder: Path) -> None:
     (error,) = told(report)
     assert error.startswith("valid_data[0].init_bulk: valid_fraction: holds nothing back (valid_fraction 0); raise it")
     (warning,) = told(report, "warning")
-    assert warning.startswith(f"init_data[0]: not made yet; make it first: al init_bulk {folder / 'init.json'} RES")
+    assert warning.startswith(
+        f"init_data[0]: not made yet; make it first: al init_bulk {folder / 'init.json'} {folder}/res"
+    )
 
 
 def test_validation_data_may_be_all_that_an_init_bulk_makes_where_nothing_of_it_trains(folder: Path) -> None:
@@ -201,7 +203,9 @@ def test_validation_data_may_be_all_that_an_init_bulk_makes_where_nothing_of_it_
     report = check_param(folder, {"valid_data": [{"init_bulk": "valid.json"}]})
     assert told(report) == []
     (warning,) = told(report, "warning")
-    assert warning.startswith(f"valid_data[0]: not made yet; make it first: al init_bulk {folder / 'valid.json'} RES")
+    assert warning.startswith(
+        f"valid_data[0]: not made yet; make it first: al init_bulk {folder / 'valid.json'} {folder}/res"
+    )
     (folder / "germanium").rename(folder / "dataset")
     (folder / "valid").mkdir()
     (folder / "dataset").rename(folder / "valid/dataset")
@@ -216,7 +220,7 @@ def test_what_makes_a_folder_that_is_not_there_is_named(folder: Path, made: str)
     (error,) = told(check_param(folder, {"valid_data": [f"init/{made}"]}))
     assert error == (
         f"{folder}/init/{made}: valid_data[0]: is not there yet; "
-        f"make it first: al init_bulk {folder}/init.json RESOURCE\n"
+        f"make it first: al init_bulk {folder}/init.json {folder}/resource.json\n"
         '  Where {"init_bulk": "init.json"} stands in its place, `al check` looks into that file too'
     )
 

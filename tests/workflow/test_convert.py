@@ -258,3 +258,46 @@ def test_a_killed_reader_is_no_hang(tmp_path: Path) -> None:
     assert ended.returncode == 3
     assert "a process that read files was killed" in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_work_folders_and_their_calculations_are_left_to_gather(tmp_path: Path) -> None:
+    task = tmp_path / "work/iter.0000/label/task.000000"
+    task.mkdir(parents=True)
+    (tmp_path / "work/history.json").write_text("{}")
+    write_frames(task / "frames.extxyz", trajectory(3))
+    told = f"{tmp_path}/work is a work folder: `al gather {tmp_path}/work -o OUT` takes each good label once"
+    for number, given in enumerate(("work", "work/iter.0000", "work/iter.0000/label/task.*/frames.extxyz")):
+        (hint,) = al_driver.convert(tmp_path / given, tmp_path / f"out{number}").hints
+        assert hint.startswith(told)
+    write_frames(tmp_path / "own.extxyz", trajectory(3))
+    assert al_driver.convert(tmp_path / "own.extxyz", tmp_path / "own").hints == []
+
+
+def test_what_is_held_back_whole_is_told(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.extxyz", trajectory(9))
+    write_frames(tmp_path / "b.extxyz", trajectory(1, "SiC2"))
+    write_frames(tmp_path / "c.extxyz", trajectory(1, "GeC", seed=3))
+    hints = {}
+    for seed in range(6):
+        for other in "bc":
+            inputs = [tmp_path / "a.extxyz", tmp_path / f"{other}.extxyz"]
+            result = al_driver.convert(inputs, tmp_path / f"{other}{seed}", valid=0.5, seed=seed, every=1)
+            hints |= dict.fromkeys(result.hints)
+    assert set(hints) <= {
+        "no frame to train on holds Ge: all that do are held back",
+        "every frame of C2Si1 is held back: none is trained on",
+    }
+
+
+def test_an_extxyz_folder_is_told_with_its_file(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.extxyz", trajectory(2))
+    told = call_al(tmp_path, "convert", "a.extxyz", "--to", "extxyz", "-o", "out").stdout
+    assert "\nout/C1Si1/frames.extxyz  2 frames\n" in told
+
+
+def test_a_format_that_nobody_knows_is_told_with_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"knows no format 'magic'; known are vasp/outcar, .*, and those of dpdata"):
+        al_driver.convert(tmp_path / "file", tmp_path / "out", format="magic")
+    with pytest.raises(ConfigError, match=r"knows no format 'vasp/outcr'; did you mean 'vasp/outcar'"):
+        al_driver.convert(tmp_path / "file", tmp_path / "out", format="vasp/outcr")

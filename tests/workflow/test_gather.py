@@ -386,6 +386,21 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
         "left out: 1 duplicate; see out/rejected.jsonl",
     ]
     shutil.rmtree(tmp_path / "work")
+    done = call_al(tmp_path, "gather", "init/valid", "-o", "new")
+    assert done.stderr.endswith("nor a folder in it has a history.json.\n  It lies in one: give init.\n")
     done = call_al(tmp_path, "gather", "work", "-o", "new")
     assert done.returncode == 2
     assert done.stderr == "al: work is no work folder of `al run` or `al init_bulk`: it is no folder.\n"
+
+
+def test_a_folder_that_a_run_beside_it_validates_on_is_remarked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_init(tmp_path / "measure", train=[make_frame(1)], valid=[])
+    run = WorkFolder(make_run(tmp_path / "work", [make_frame(2)]))
+    run_step(Step("0/train", run.data, {}, ()), lambda: {"valid": ["../../measure/dataset"]}, [])
+    al_driver.gather(tmp_path / "measure", tmp_path / "out")
+    text = f"warning: {tmp_path}/work validates on {tmp_path}/measure: trained on, those frames show nothing there"
+    assert caplog.messages.count(text) == 1
+    al_driver.gather(run.root, tmp_path / "own")
+    assert caplog.messages.count(text) == 1

@@ -54,8 +54,9 @@ def full_name(format: str) -> str:
         return name
     known = dpdata_formats()
     if name not in known:
-        legal = [*READERS, DUMP, *known]
-        raise ConfigError(Problem(f"dpdata knows no format {format!r}{nearest(format, legal)}"))
+        own = [*READERS, DUMP]
+        hint = nearest(format, [*own, *ALIASES, *known]) or f"; known are {', '.join(own)}, and those of dpdata"
+        raise ConfigError(Problem(f"dpdata knows no format {format!r}{hint}"))
     return name
 
 

@@ -1,0 +1,36 @@
+"""What `al convert` says of a conversion that is sound and may not be what its user wants."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ase import Atoms
+
+from al_driver.data.blocks import Block
+from al_driver.data.dataset import formula_name
+from al_driver.layout import WorkFolder
+from al_driver.words import shown_path
+from al_driver.workflow.split import Split, describe_lost
+
+
+def hint_at_gather(inputs: Sequence[Path], sources: Sequence[Path]) -> Iterator[str]:
+    """Say which command reads work folders: one that is given, or whose calculations are."""
+    works = [path for path in inputs if WorkFolder(path).history.is_file()]
+    works += [work for path in sources if (work := _work_of_task(path)) is not None]
+    for work in dict.fromkeys(works):
+        command = f"al gather {shown_path(work)} -o OUT"
+        yield f"{shown_path(work)} is a work folder: `{command}` takes each good label once, without validation data"
+
+
+def _work_of_task(path: Path) -> Path | None:
+    """Return the work folder in one of whose tasks a file lies."""
+    above = path.absolute().parents
+    if not any(parent.name.startswith("task.") for parent in above):
+        return None
+    return next((parent for parent in above if WorkFolder(parent).history.is_file()), None)
+
+
+def hint_at_lost(split: Split, blocks: Sequence[Block], type_map: Sequence[str]) -> str:
+    """Say what the training set lacks since all its frames are held back."""
+    structures = [Atoms(block.numbers) for block in blocks for _ in range(len(block))]
+    elements = [set(atoms.get_chemical_symbols()) for atoms in structures]
+    return describe_lost(split, elements, [formula_name(atoms, type_map) for atoms in structures])

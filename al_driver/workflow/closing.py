@@ -4,7 +4,7 @@ They are never trained on. A look lies in ``closing/look.NNN/`` of the work fold
 ``final/`` it is derived: when the data or the input changed it is set aside and made anew, and labels that exist are
 found again. A look that is done is not made again when the run has gone on since, although its model lies aside then:
 what `al retry` has recovered meanwhile changes neither its model nor its word. Frames of the last look that `al retry`
-recovered count in its statement.
+recovered count in its statement, where they are of its reference.
 """
 
 import logging
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from al_driver.engines.base import Engine
 from al_driver.errors import StateMismatch
 from al_driver.explorers.base import Stage
 from al_driver.explorers.sweep import make_trajectories, read_entries
@@ -33,6 +34,7 @@ from al_driver.workflow.explore import explore_inputs, run_explore
 from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.query import SCORES_DIR, query_inputs, run_query
 from al_driver.workflow.recovered import find_retries
+from al_driver.workflow.references import describe_other
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
@@ -111,12 +113,23 @@ def _run(context: Context, params: RunParams, look: Look) -> dict[str, Any]:
     )  # fmt: skip
     run_label(context, engine, step=label, selected=queried / SELECTED_FILE, type_map=params.type_map)
     context.pack(labelled, "label")
-    retries = find_retries(labelled) if look.is_last else []
-    statement = _state(params, folder, stage, demand, [labelled, *(retry.folder for retry in retries)])
+    retries = _own_retries(labelled, engine) if look.is_last else []
+    statement = _state(params, folder, stage, demand, [labelled, *retries])
     statement["after_iteration"] = look.after
     write_derived(folder / STATEMENT_FILE, statement)
     log.info("closing audit %d: %s", look.number, statement["text"])
     return statement
+
+
+def _own_retries(labelled: Path, engine: Engine) -> list[Path]:
+    """Return the retries of a look that are of its own reference: errors against another are none of the model's."""
+    own = []
+    for retry in find_retries(labelled):
+        if told := describe_other(retry.settings, engine):
+            log.warning("%s %s; its frames do not count in the closing audit", retry.folder, told)
+        else:
+            own.append(retry.folder)
+    return own
 
 
 def _is_done(step: Step) -> bool:

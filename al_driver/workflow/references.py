@@ -17,7 +17,7 @@ from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
 from al_driver.schema.run import RunParams
 from al_driver.workflow.initial import locate
-from al_driver.workflow.step import Record, Step, describe_changes
+from al_driver.workflow.step import Record, describe_changes
 
 MOST_SHOWN = 4
 
@@ -63,27 +63,27 @@ def describe_difference(settings: dict[str, Any], engine: Engine) -> str:
     return "; ".join(changes[:MOST_SHOWN]) + more
 
 
-def _compare(settings: dict[str, Any], engine: Engine, key: str) -> Iterator[Problem]:
-    difference = describe_difference(settings, engine)
-    if difference:
-        yield Problem(
-            f"was labelled with other settings than `label` has: {difference}\n"
-            '  Use one reference for both; "allow_mixed": true trains on them together',
-            key,
-        )
+def describe_other(settings: dict[str, Any] | None, engine: Engine) -> str:
+    """Say that something was labelled with other settings than an engine has; what that is stands before.
+
+    Nothing where they agree, or none are known.
+    """
+    difference = describe_difference(settings, engine) if settings else ""
+    return f"was labelled with other settings than `label` has: {difference}" if difference else ""
 
 
-def check_same_reference(step: Step, record: Record, engine: Engine) -> None:
-    """Refuse labels of an iteration that was accepted as it is, where the reference has changed since.
+def check_same_reference(folder: Path, settings: dict[str, Any] | None, engine: Engine, remedy: str) -> None:
+    """Refuse labels that a training would learn from, where the reference has changed since.
 
     Raises
     ------
     StateMismatch
-        Naming the difference.
+        Naming the difference, and what to do in place of training on both.
     """
-    difference = describe_difference(record.inputs.get("label") or {}, engine)
-    if record.inputs.get("label") and difference:
-        raise StateMismatch(
-            f"{step.folder} was labelled with other settings than `label` has now: {difference}\n"
-            f'  Label it anew with --redo {step.name}, or say "allow_mixed": true to train on both.'
-        )
+    if told := describe_other(settings, engine):
+        raise StateMismatch(f'{folder} {told}\n  {remedy}, or say "allow_mixed": true to train on both.')
+
+
+def _compare(settings: dict[str, Any], engine: Engine, key: str) -> Iterator[Problem]:
+    if told := describe_other(settings, engine):
+        yield Problem(f'{told}\n  Use one reference for both; "allow_mixed": true trains on them together', key)

@@ -32,8 +32,8 @@ from al_driver.workflow.hold import hold_as_it_is
 from al_driver.workflow.init_bulk import STAGE_FILE, split_labels
 from al_driver.workflow.initial import prepare_data
 from al_driver.workflow.label import label_detail, label_inputs, run_label
-from al_driver.workflow.recovered import mark_recovered, open_reasons
-from al_driver.workflow.references import describe_difference
+from al_driver.workflow.recovered import find_retries, mark_recovered, open_reasons
+from al_driver.workflow.references import describe_difference, describe_other
 from al_driver.workflow.report import Report
 from al_driver.workflow.step import Record, Step
 
@@ -159,7 +159,7 @@ def _allows_mixed(params: RunParams | InitBulkParams) -> bool:
 def _retry(context: Context, request: _Request, changed: Engine) -> Retried:
     """Calculate the open frames of each label step, in order."""
     steps = _label_steps(request.folder)
-    request = replace(request, known=_known_systems(context, request.params))
+    request = replace(request, known=_known_systems(context, request.params, changed))
     recovered, n_open = 0, 0
     for name, folder in steps:
         mark_recovered(folder)  # of a retry that was killed before it could say so
@@ -186,12 +186,9 @@ def _retry_step(
     record = Record.read(folder)
     assert record is not None  # noqa: S101  (of `_label_steps`)
     params = request.params
-    difference = describe_difference(record.inputs.get("label") or {}, changed) if record.inputs.get("label") else ""
-    if difference and not _allows_mixed(params):
-        raise ConfigError(
-            f"{folder} was labelled with other settings than `label` has now: {difference}\n"
-            "  Name the param file that it was made with: --param FILE"
-        )
+    told = describe_other(record.inputs.get("label"), changed)
+    if told and not _allows_mixed(params):
+        raise ConfigError(f"{folder} {told}\n  Name the param file that it was made with: --param FILE")
     is_run = isinstance(params, RunParams)
     selected = folder.with_name("query") / SELECTED_FILE if is_run else folder.with_name("aimd") / STAGE_FILE
     inputs = {"frames": frames, "changes": request.changes, **label_inputs(changed, params.type_map)}
@@ -222,10 +219,15 @@ def _choose_folder(step: Step) -> Path:
     return folder
 
 
-def _known_systems(context: Context, params: RunParams | InitBulkParams) -> list[Path]:
-    """Return what is labelled so far, and has one reference: what energies are usual is learnt from it."""
-    labelled = [folder / DATASET_DIR for _, folder in _label_steps(context.folder)]
-    systems = [system for folder in labelled if folder.exists() for system in find_systems(folder)]
+def _known_systems(context: Context, params: RunParams | InitBulkParams, engine: Engine) -> list[Path]:
+    """Return what is labelled so far with an engine's settings: what energies are usual is learnt from it."""
+    systems: list[Path] = []
+    for _, step in _label_steps(context.folder):
+        record = Record.read(step)
+        made = [(step, record.inputs.get("label") if record else None)]
+        for folder, settings in (*made, *((retry.folder, retry.settings) for retry in find_retries(step))):
+            if (folder / DATASET_DIR).exists() and not describe_other(settings, engine):
+                systems += find_systems(folder / DATASET_DIR)
     if not isinstance(params, RunParams) or params.allow_mixed:
         return systems
     try:

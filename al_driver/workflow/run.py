@@ -26,7 +26,7 @@ from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
 from al_driver.workflow.reasons import Seen, find_reason, why_worse
 from al_driver.workflow.recovered import Retry, choose_retries, retry_inputs
-from al_driver.workflow.references import check_same_reference, describe_difference
+from al_driver.workflow.references import check_same_reference
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
@@ -198,7 +198,8 @@ class Loop:
             known=self.labelled if self.params.allow_mixed else self.systems,
         )  # fmt: skip
         if not self.params.allow_mixed:
-            check_same_reference(step, record, engine)
+            remedy = f"Label it anew with --redo {step.name}"
+            check_same_reference(step.folder, record.inputs.get("label"), engine, remedy)
         self.done.append(iteration)
         self.n_labelled += record.result["labelled"]
         if record.result["labelled"]:
@@ -221,12 +222,7 @@ class Loop:
         """Return the retries whose labels a training learns from; refuse those of another reference."""
         chosen = choose_retries(self.context.folder, self.done, train_folder)
         for retry in chosen if not self.params.allow_mixed else ():
-            difference = describe_difference(retry.settings, self.params.label_engine)
-            if difference:
-                raise StateMismatch(
-                    f"{retry.folder} was labelled with other settings than `label` has now: {difference}\n"
-                    '  Move that folder away, or say "allow_mixed": true to train on both.'
-                )
+            check_same_reference(retry.folder, retry.settings, self.params.label_engine, "Move that folder away")
         return chosen
 
     def labels_left(self) -> int | None:

@@ -114,6 +114,22 @@ def test_a_run_that_is_killed_after_a_retry_goes_on_as_it_began(
     assert [list(each.get("recovered", {})) for each in inputs] == [[], [], ["iter.0000/label/retry.000"]]
 
 
+def test_what_was_recovered_tells_what_energies_are_usual(
+    folder: Path, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[Path] = []
+
+    def judge(*arguments: Any) -> dict[int, Any]:
+        known.extend(arguments[-1])
+        return {}
+
+    assert retry(folder / "work", reason="timeout").recovered == 1
+    monkeypatch.setattr("al_driver.workflow.label.judge_outliers", judge)
+    assert retry(folder / "work").recovered == 1
+    labelled = {str(path.parent.parent.relative_to(folder / "work")) for path in known if "label" in str(path)}
+    assert labelled == {f"iter.{k:04d}/label" for k in range(3)} | {"iter.0001/label/retry.000"}
+
+
 def test_only_what_was_rejected_for_a_reason(folder: Path, failing: Failing) -> None:
     assert retry(folder / "work", reason="timeout").recovered == 1
     assert failing.tasks.run == ["1/retry/task.000000"]
@@ -172,9 +188,7 @@ def test_another_reference_is_for_those_who_mix(folder: Path) -> None:
     assert retry(folder / "work", settings=["pair_style=lj/cut 4.5"], reason="timeout").recovered == 1
     fake_run.run(folder)
     fake_run.write_param(folder)
-    with pytest.raises(
-        StateMismatch, match=r"retry.000 was labelled with other settings than `label` has now: pair_sty"
-    ):
+    with pytest.raises(StateMismatch, match=r"retry.000 was labelled with other settings than `label` has: pair_sty"):
         fake_run.run(folder)
 
 
@@ -193,7 +207,7 @@ def test_the_files_are_those_of_the_last_run_and_of_this_folder(folder: Path, tm
 
 def test_a_reference_that_has_changed_since_is_refused(folder: Path) -> None:
     fake_run.write_param(folder, label=fake_run.LJ | {"pair_coeff": ["* * 0.5 2.3"]})
-    with pytest.raises(ConfigError, match=r"was labelled with other settings than `label` has now: pair_coeff"):
+    with pytest.raises(ConfigError, match=r"was labelled with other settings than `label` has: pair_coeff"):
         retry(folder / "work")
 
 

@@ -70,6 +70,20 @@ def test_frames_that_a_closing_audit_lacked_count_once_they_have_labels(tmp_path
     assert retry(folder / "work").recovered == 0
 
 
+def test_a_closing_audit_does_not_count_labels_of_another_reference(
+    tmp_path: Path, failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_folder(tmp_path / "run", **changes(max_repeats=3), allow_mixed=True)
+    failing.failing["closing/1/label/task.000003"] = "timeout"
+    reason = run(folder).reason
+    assert "1 of 9 frames miss the target, 1 of them for want of a label" in reason
+    failing.failing.clear()
+    assert retry(folder / "work", settings=["pair_style=lj/cut 4.5"]).recovered == 1
+    assert run(folder).reason == reason
+    words = "retry.000 was labelled with other settings than `label` has: pair_style: lj/cut 4.5 → lj/cut 5.0"
+    assert f"{words}; its frames do not count in the closing audit" in caplog.text
+
+
 def test_a_look_that_the_run_has_gone_on_from_stays_as_it_was(tmp_path: Path, failing: Failing) -> None:
     """Recovered labels change the final model, so the last look is made anew; an earlier one was acted on."""
     folder = make_folder(tmp_path / "run", **changes())

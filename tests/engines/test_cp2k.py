@@ -26,6 +26,29 @@ from al_driver.engines.testing import check_dynamics, check_engine, check_relaxa
 from al_driver.errors import ConfigError, EngineError
 
 FILES = Path(__file__).parents[1] / "data/files"
+UNKNOWN_KEYWORD = r"""
+ Possible matches for unknown keyword
+
+ EPS_SCV
+
+   keyword EPS_SCF in section %__ROOT__%FORCE_EVAL%DFT%SCF score:  109
+
+ *******************************************************************************
+ *   ___                                                                       *
+ *  /   \                                                                      *
+ * [ABORT]                                                                     *
+ *  \___/             found an unknown keyword EPS_SCV in section SCF          *
+ *    |                                                                        *
+ *  O/|                                                                        *
+ * /| |                                                                        *
+ * / \                                               input/input_parsing.F:246 *
+ *******************************************************************************
+
+
+ ===== Routine Calling Stack =====
+
+            5 section_vals_parse
+"""
 HARTREE, BOHR, GPA = 27.211386245988, 0.529177210903, 1 / 160.2176634  # CODATA 2018
 USER_INPUT = """\
 @SET RY 80
@@ -383,9 +406,19 @@ def test_cp2k_itself_is_asked_for_names_and_keywords(tmp_path: Path) -> None:
     (found,) = asked(basis={"Si": "SZVP-GTH"})
     assert "basis: GTH_BASIS_SETS has no basis SZVP-GTH for Si; did you mean '" in found
     (found,) = asked(USER_INPUT.replace("EPS_SCF", "EPS_SCV"))
-    assert found == "input: CP2K does not read this input: found an unknown keyword EPS_SCV in section SCF"
+    assert found == "input: `cp2k --check` refuses this input: found an unknown keyword EPS_SCV in section SCF"
     (found,) = asked(USER_INPUT.replace("GTH_POTENTIALS", "MY_POTENTIALS"))
     assert "POTENTIAL_FILE_NAME MY_POTENTIALS is neither beside the input nor in CP2K's data folder" in found
+
+
+def test_a_cp2k_that_says_nothing_of_an_input_is_a_warning(tmp_path: Path) -> None:
+    """It may be the program that fails, not the input."""
+    program = tmp_path / "cp2k"
+    program.write_text("#!/bin/sh\necho 'no MPI here'\n")
+    program.chmod(0o755)
+    (problem,) = make_engine(tmp_path).check_program([str(program)], {})
+    assert (problem.key, problem.severity) == ("input", "warning")
+    assert problem.message == f"`{program} --check` does not say whether it can read this input; it ends: no MPI here"
 
 
 # --- what the program wrote ---
@@ -404,6 +437,8 @@ def test_what_is_not_there_or_stopped_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "cp2k.out"
     log.write_text("sh: cp2k: not found\n")
     assert refused() == ("no_output", "cp2k.out is not of CP2K; its last line: sh: cp2k: not found")
+    log.write_text(UNKNOWN_KEYWORD)
+    assert refused() == ("engine_error", "CP2K stopped: found an unknown keyword EPS_SCV in section SCF")
     start = " **** PROGRAM STARTED AT 2026\n"
     log.write_text(start)
     assert refused() == ("no_output", "cp2k.out ends before the program did")

@@ -139,11 +139,20 @@ def read_names(path: Path) -> dict[str, set[str]]:
 
 
 def ask_cp2k(launcher: Sequence[str], env: Mapping[str, str], text: str) -> Iterator[Problem]:
-    """Yield what CP2K itself says of an input; it is not started by a launcher of MPI, or in a container."""
+    """Yield what CP2K itself says of an input; it is not started by a launcher of MPI, or in a container.
+
+    Where it says neither that it reads the input nor why not, the program may be at fault, and a warning tells so.
+    """
     done = _run(launcher, env, "--check", text)
-    if done is not None and "the input could be parsed correctly" not in done:
-        reason = find_abort(done) or (done.strip().splitlines() or ["nothing"])[-1].strip()
-        yield Problem(f"CP2K does not read this input: {reason}", key="input")
+    if done is None or "the input could be parsed correctly" in done:
+        return
+    asked = f"`{launcher[0]} --check`"
+    if reason := find_abort(done):
+        yield Problem(f"{asked} refuses this input: {reason}", key="input")
+    else:
+        last = (done.strip().splitlines() or ["nothing"])[-1].strip()
+        found = f"{asked} does not say whether it can read this input; it ends: {last}"
+        yield Problem(found, key="input", severity="warning")
 
 
 def find_data_folder(launcher: Sequence[str], env: Mapping[str, str]) -> Path | None:

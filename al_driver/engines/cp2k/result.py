@@ -99,6 +99,20 @@ def find_abort(text: str) -> str:
     return " ".join(_DRAWING.sub("", abort[1]).replace("*", " ").split()) if abort else ""
 
 
+def _why_stopped(text: str, directory: Path) -> EngineError | None:
+    words = find_abort(text)
+    reason: Reason = "scf_unconverged" if "NOT converged" in words else "engine_error"
+    return EngineError(reason, directory, f"CP2K stopped: {words[:300]}") if words else None
+
+
+def _without_start(log: Path, directory: Path) -> EngineError:
+    """Return what is wrong with a log in which no run begins: of an input that it cannot read CP2K writes no other."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    last = (text.strip().splitlines() or ["nothing"])[-1].strip()
+    other = EngineError("no_output", directory, f"{OUTPUT} is not of CP2K; its last line: {last[:120]}")
+    return _why_stopped(text, directory) or other
+
+
 class _Run:
     """The last run in a folder's log."""
 
@@ -108,8 +122,7 @@ class _Run:
             raise EngineError("no_output", directory, f"there is no {OUTPUT}")
         texts = read_texts(log)
         if not texts:
-            last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"])[-1]
-            raise EngineError("no_output", directory, f"{OUTPUT} is not of CP2K; its last line: {last.strip()[:120]}")
+            raise _without_start(log, directory)
         self.text = texts[-1]
         self.evaluations: list[Evaluation] = read_evaluations(self.text)
         stopped = self.why_it_ended()
@@ -121,10 +134,8 @@ class _Run:
 
     def why_it_ended(self) -> EngineError | None:
         """Return what stopped the program before its end."""
-        words = find_abort(self.text)
-        if words:
-            reason: Reason = "scf_unconverged" if "NOT converged" in words else "engine_error"
-            return EngineError(reason, self.directory, f"CP2K stopped: {words[:300]}")
+        if stopped := _why_stopped(self.text, self.directory):
+            return stopped
         if _END not in self.text:
             return EngineError("no_output", self.directory, f"{OUTPUT} ends before the program did")
         return None

@@ -7,6 +7,7 @@ from typing import Literal
 from ase.io.espresso_namelist.keys import pw_keys
 
 from al_driver.engines.pw_input import INDEXED, NAMELISTS, NOT_BY_TYPE, Card, PwInput
+from al_driver.engines.pw_settings import describe_accuracy
 from al_driver.engines.pw_sites import has_spin, site_of, type_of
 from al_driver.engines.sites import element_of
 from al_driver.engines.upf import check_upf
@@ -16,6 +17,7 @@ from al_driver.schema.suggest import nearest
 _USED_CARDS = frozenset(
     {"ATOMIC_SPECIES", "ATOMIC_POSITIONS", "CELL_PARAMETERS", "K_POINTS", "ATOMIC_VELOCITIES", "HUBBARD"}
 )
+_LOOSE_SCF = 1e-6  # Ry; forces of 4 to 8 atoms are off by 1 meV/Å there, and by up to 13 at ten times as much
 _PATH_LENGTH = 80  # of a potential's name in pw.x
 
 Finding = tuple[str, Literal["error", "warning"]]
@@ -51,6 +53,9 @@ def check_namelists(user: PwInput) -> Iterator[Finding]:
     for key in ("startingpot", "startingwfc"):
         if user.value("electrons", key) == "file":
             yield f"{key} = 'file' needs the files of another calculation; take it out", "error"
+    threshold = describe_accuracy(user)["conv_thr"]
+    if threshold > _LOOSE_SCF:
+        yield f"conv_thr = {threshold:g} Ry: forces are noisy above {_LOOSE_SCF:g}", "warning"
     for key in ("nbnd", "nr1", "nr2", "nr3", "tot_magnetization", "tot_charge"):
         if key in system:
             yield f"{key} = {system[key]} is kept as it is for structures of every size", "warning"

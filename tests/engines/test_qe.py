@@ -243,6 +243,14 @@ def test_a_misspelt_key_is_a_warning_with_the_nearest(tmp_path: Path) -> None:
     assert "did you mean 'degauss'?" in found[0].message
 
 
+@pytest.mark.parametrize(("threshold", "is_loose"), [("1d-5", True), ("1d-6", False), (None, False)])
+def test_a_loose_threshold_is_a_warning(threshold: str | None, is_loose: bool, tmp_path: Path) -> None:
+    text = USER_INPUT.replace("&electrons\n", f"&electrons\n conv_thr = {threshold}\n" if threshold else "&electrons\n")
+    found = [problem for problem in make_engine(tmp_path, text).check(("Si",)) if "conv_thr" in problem.message]
+    assert [problem.severity for problem in found] == ["warning"] * is_loose
+    assert all("conv_thr = 1e-05 Ry: forces are noisy above 1e-06" in problem.message for problem in found)
+
+
 def test_two_sources_of_kpoints_are_both_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`kspacing` and `kpoints` both choose k-points"):
         make_engine(tmp_path, kspacing=0.2)

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from ase import Atoms
 from pydantic import BeforeValidator
@@ -26,7 +26,6 @@ from al_driver.schema.suggest import nearest
 
 Calculation = Literal["label", "relax", "aimd"]
 """What an engine may be asked for."""
-CALCULATIONS: tuple[Calculation, ...] = get_args(Calculation)
 
 
 class CalculationFiles(Params):
@@ -43,6 +42,12 @@ class CalculationFiles(Params):
         """Return the file of a calculation."""
         own: Path | None = getattr(self, calculation)
         return own or self.label
+
+    def key_of(self, calculation: Calculation, key: str) -> str:
+        """Return the key that names the file of a calculation, where ``key`` holds these files."""
+        if self.is_one:
+            return key
+        return f"{key}.{calculation if getattr(self, calculation) else 'label'}"
 
     @property
     def is_one(self) -> bool:
@@ -204,8 +209,8 @@ class Engine(Params):
         """Yield what is wrong with the user's files and keys; keys are relative to the engine's object."""
         yield from ()
 
-    def check_frames(self, frames: Sequence[Atoms], calculation: Calculation) -> Iterator[Problem]:  # noqa: ARG002
-        """Yield what is wrong with the user's input for the structures that a calculation will be of, or begin from."""
+    def check_frames(self, frames: Mapping[Calculation, Sequence[Atoms]]) -> Iterator[Problem]:  # noqa: ARG002
+        """Yield what is wrong with the user's input for the structures that calculations will be of, or begin from."""
         yield from ()
 
     def check_program(self, launcher: Sequence[str], env: Mapping[str, str]) -> Iterator[Problem]:  # noqa: ARG002

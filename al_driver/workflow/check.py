@@ -73,7 +73,7 @@ def _check_frames(params: RunParams) -> Iterator[Problem]:
         for atoms in structures:
             atoms.info["structure"] = name
             frames.append(atoms)
-    yield from params.label_engine.check_frames(frames, "label")
+    yield from params.label_engine.check_frames({"label": frames})
 
 
 def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from ase import Atoms
+
 from al_driver.data.sources import read_structures
 from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import ConfigError, Problem
@@ -34,8 +36,8 @@ def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, rend
         report.plan += expected_counts(params)
         if params.label_engine is not None:
             report.collect(lambda: report.plan.append(expected_split(params)))
-        for index, entry in enumerate(params.structures):
-            report.collect(lambda entry=entry: _check_frames(entry, params), f"structures[{index}]")  # type: ignore[misc]
+        _check_frames(report, params)
+        for entry in params.structures:
             report.inputs |= _render_entry(entry, params) | report.inputs  # one of each kind, the first
         if resources is not None:
             report.inputs |= render_scripts(resources, [role for role, engines in wanted.items() if engines])
@@ -67,20 +69,27 @@ def check_named(engine: Engine, names: Collection[str]) -> Iterator[Problem]:
 def _find_calculations(params: InitBulkParams) -> dict[Calculation, dict[str, Engine]]:
     """Return the engines that label, relax and run dynamics, each by the key that names it."""
     found: dict[Calculation, dict[str, Engine]] = {"relax": {}, "aimd": {}, "label": {}}
-
-    def add(calculation: Calculation, choice: object, engine: Engine, key: str) -> None:
-        found[calculation][f"engines.{choice}" if isinstance(choice, str) else key] = engine
-
-    for index, entry in enumerate(params.structures):
-        stages: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
-        for calculation, stage in stages.items():
-            if stage is not None:
-                own = stage.engine is not None
-                key = f"structures[{index}].{calculation}.engine" if own else "label"
-                add(calculation, stage.engine if own else params.label, params.engine_of(stage), key)
-    if params.label_engine is not None:
-        add("label", params.label, params.label_engine, "label")
+    for index in range(len(params.structures)):
+        for calculation, key, engine in _find_uses(params, index):
+            found[calculation][key] = engine
     return found
+
+
+def _find_uses(params: InitBulkParams, index: int) -> Iterator[tuple[Calculation, str, Engine]]:
+    """Yield the calculations of an entry's structures, each with its engine and the key that names it."""
+
+    def key_of(choice: object, key: str) -> str:
+        return f"engines.{choice}" if isinstance(choice, str) else key
+
+    entry = params.structures[index]
+    stages: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
+    for calculation, stage in stages.items():
+        if stage is not None:
+            own = key_of(stage.engine, f"structures[{index}].{calculation}.engine")
+            key = key_of(params.label, "label") if stage.engine is None else own
+            yield calculation, key, params.engine_of(stage)
+    if params.label_engine is not None:
+        yield "label", key_of(params.label, "label"), params.label_engine
 
 
 def _set_in_inputs(wanted: Mapping[Calculation, Mapping[str, Engine]]) -> dict[str, list[Calculation]]:
@@ -122,18 +131,21 @@ def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -
         _render_entry(entry, params)
 
 
-def _check_frames(entry: InitStructure, params: InitBulkParams) -> Iterator[Problem]:
-    """Hold the input of each calculation against the structures of an entry."""
-    units = read_structures(entry.path, params.type_map)
-    for atoms in units:
-        atoms.info["structure"] = entry.called
-    cells = [make_supercell(atoms, entry.supercell) for atoms in units]
-    if entry.relax is not None:
-        yield from params.engine_of(entry.relax).check_frames(units, "relax")
-    if entry.aimd is not None:
-        yield from params.engine_of(entry.aimd).check_frames(cells, "aimd")
-    if params.label_engine is not None:
-        yield from params.label_engine.check_frames(cells, "label")
+def _check_frames(report: Report, params: InitBulkParams) -> None:
+    """Hold each engine's input against the structures of all that it calculates."""
+    engines: dict[str, Engine] = {}
+    frames: dict[str, dict[Calculation, list[Atoms]]] = {}
+    for index, entry in enumerate(params.structures):
+        units = read_structures(entry.path, params.type_map)
+        for atoms in units:
+            atoms.info["structure"] = entry.called
+        cells = [make_supercell(atoms, entry.supercell) for atoms in units]
+        for calculation, key, engine in _find_uses(params, index):
+            engines[key] = engine
+            own = frames.setdefault(key, {}).setdefault(calculation, [])
+            own += units if calculation == "relax" else cells
+    for key, engine in engines.items():
+        report.collect(lambda engine=engine, key=key: engine.check_frames(frames[key]), key)  # type: ignore[misc]
 
 
 def _render_entry(entry: InitStructure, params: InitBulkParams) -> dict[str, str]:

@@ -315,17 +315,17 @@ def test_check_finds_nothing_in_a_sound_input(tmp_path: Path) -> None:
     [
         (
             "ECUT = 50\n",
-            "error: input.label: {path}: line 1: two numbers were expected, as in '4 1'; found 'ECUT = 50'",
+            "error: input: {path}: line 1: two numbers were expected, as in '4 1'; found 'ECUT = 50'",
         ),
         ("1 1\nECUT 50\n", "line 2: KEY = value was expected; found 'ECUT 50'"),
         ("1 1\nECUT = 50\necut = 60\n", "line 3: ECUT is set twice"),
         ("1 1\nECUT = 50\nJOB = NONSCF\n", "JOB = NONSCF is none that the driver can ask for; did you mean 'SCF'?"),
         (
             "1 1\nECUTT = 50\n",
-            "warning: input.label: {path}: ECUTT is no key of PWmat that is known here; did you mean",
+            "warning: input: {path}: ECUTT is no key of PWmat that is known here; did you mean",
         ),
-        ("1 1\nXCFUNCTIONAL = PBE\n", "warning: input.label: {path}: ECUT (Ry) is missing"),
-        ("1 1\nECUT = 50\nIN.WG = T\n", "error: input.label: {path}: IN.WG = T needs a file of another calculation"),
+        ("1 1\nXCFUNCTIONAL = PBE\n", "warning: input: {path}: ECUT (Ry) is missing"),
+        ("1 1\nECUT = 50\nIN.WG = T\n", "error: input: {path}: IN.WG = T needs a file of another calculation"),
         ("1 1\nECUT = 50\nMP_N123 = 2 2 2 0 0 0\n", "MP_N123 and `kspacing` both choose k-points"),
         ("1 1\nECUT = 50\nUSE_DFTB = T\n", 'say where its files are, "dftb": {{"slater_koster": "folder"}}'),
         ("1 1\nECUT = 50\nLDAU_PSP1 = 2 4\n", "LDAU_PSP1: no line IN.PSP1 names a file of `pseudopotentials`"),

@@ -61,17 +61,23 @@ def test_each_fault_of_an_incar_is_told(tmp_path: Path, change: tuple[str, str],
 def test_real_space_projection_is_for_large_cells(tmp_path: Path) -> None:
     engine = make_engine(tmp_path, ["Si"], INCAR.replace("LREAL = .FALSE.", "LREAL = Auto"))
     cells = [bulk("Si", cubic=True) * (3, 1, 1), bulk("Si", cubic=True), bulk("Si", cubic=True) * (2, 2, 1)]
-    (problem,) = engine.check_frames(cells, "label")
+    (problem,) = engine.check_frames({"relax": cells[2:], "aimd": cells, "label": cells[:2]})
     words = "LREAL = Auto: real-space projection is inaccurate in a cell of 8 atoms; below 30 take .FALSE."
     assert problem.message == f"{tmp_path / 'INCAR.user'}: {words}" and problem.severity == "warning"
-    assert not list(engine.check_frames(cells[2:], "label")) and not problems(engine, "Si")
+    assert problem.key == "incar"
+    assert not list(engine.check_frames({"label": cells[2:]})) and not problems(engine, "Si")
     (tmp_path / "INCAR.bulk").write_text(INCAR)
-    split = make_engine(
-        tmp_path, ["Si"], (tmp_path / "INCAR.user").read_text(), incar_of={"small": str(tmp_path / "INCAR.bulk")}
+    user = str(tmp_path / "INCAR.user")
+    split = engine.model_validate(
+        {
+            **engine.model_dump(mode="json"),
+            "incar": {"label": str(tmp_path / "INCAR.bulk"), "aimd": user},
+            "incar_of": {"small": str(tmp_path / "INCAR.bulk"), "own": user},
+        }
     )
     cells[0].info["structure"], cells[1].info["structure"] = "large", "small"
-    (problem,) = split.check_frames(cells[:2], "label")
-    assert "in a cell of 24 atoms" in problem.message
+    (problem,) = split.check_frames({"label": cells[:2], "aimd": cells[:2]})
+    assert problem.key == "incar.aimd" and "in a cell of 24 atoms" in problem.message
 
 
 def test_tetrahedra_in_a_metal_are_an_error_and_in_an_oxide_not(tmp_path: Path) -> None:

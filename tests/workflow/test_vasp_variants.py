@@ -10,6 +10,9 @@ from ase.build import bulk
 from small_run import RESOURCE, call_al, merge
 
 from al_driver.engines.vasp.incar import read_incar
+from al_driver.schema.init_bulk import InitBulkParams
+from al_driver.schema.load import load_params
+from al_driver.workflow.check_init import check_init_bulk
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
 from vasp_case import COMMAND, INCAR, make_keys
@@ -40,6 +43,24 @@ def read_smearing(folder: Path) -> dict[str, list[str]]:
         stage: [read_incar(path)["SIGMA"] for path in sorted((folder / "init" / stage).glob("task.0*/INCAR"))]
         for stage in STAGES
     }
+
+
+def test_real_space_projection_is_told_once_by_the_key_of_its_incar(tmp_path: Path) -> None:
+    """Not by each stage of each entry, and of the smallest cell that the INCAR is for."""
+    init = make_init(tmp_path, ["plain", "own"])
+    for name in ("user", "own"):
+        path = tmp_path / f"INCAR.{name}"
+        path.write_text(path.read_text().replace("LREAL = .FALSE.", "LREAL = Auto"))
+    for entry in init["structures"]:
+        entry["supercell"] = [2, 2, 2]
+    del init["structures"][1]["relax"]
+    (tmp_path / "init.json").write_text(json.dumps(init))
+    report = check_init_bulk(load_params(tmp_path / "init.json", InitBulkParams), None, render=True)
+    words = "LREAL = Auto: real-space projection is inaccurate in a cell of {} atoms; below 30 take .FALSE."
+    assert [(problem.key, problem.message) for problem in report.problems if "LREAL" in problem.message] == [
+        ("label.incar", f"{tmp_path / 'INCAR.user'}: {words.format(2)}"),
+        ("label.incar_of.own", f"{tmp_path / 'INCAR.own'}: {words.format(16)}"),
+    ]
 
 
 @pytest.mark.long

@@ -46,8 +46,8 @@ def write_atom_config(path: Path, atoms: Atoms, velocities: Array | None = None,
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def starts_with_spin(spin: str, atoms: Atoms) -> bool:
-    """Say whether atoms' own first moments are of use; ``spin`` is SPIN of the user's input.
+def starts_with_spin(spin: str, atoms: Atoms, key: str) -> bool:
+    """Say whether atoms' own first moments are of use; ``spin`` is SPIN of the user's input, which ``key`` names.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def starts_with_spin(spin: str, atoms: Atoms) -> bool:
         return False
     if not spin:
         message = "a structure gives its atoms moments, but the input has no SPIN; set SPIN = 2, or 1 to ignore them"
-        raise ConfigError(Problem(message, "input"))
+        raise ConfigError(Problem(message, key))
     return spin != "1"
 
 

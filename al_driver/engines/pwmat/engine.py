@@ -204,7 +204,7 @@ class Pwmat(Engine):
         }
 
     def _check_input(self, calculation: Calculation) -> Iterator[Problem]:
-        key, path = f"input.{calculation}", self.input.of(calculation)
+        key, path = self.input.key_of(calculation, "input"), self.input.of(calculation)
         try:
             user = read_etot_input(path)
         except ConfigError as error:
@@ -258,9 +258,8 @@ class Pwmat(Engine):
         keys |= {"OUT.MLMD": "T" if calculation == "label" else "F", "OUT.FORCE": "T", "OUT.STRESS": "T"}
         keys |= dict.fromkeys(SCRATCH_OUTPUTS, "F")
         kept = {key: value for key, value in user.keys.items() if key not in _OF_MOTION and not _is_place(key)}
-        write_atom_config(
-            directory / ATOM_CONFIG, atoms, velocities, has_moments=starts_with_spin(user.value("SPIN"), atoms)
-        )
+        has_moments = starts_with_spin(user.value("SPIN"), atoms, self.input.key_of(calculation, "input"))
+        write_atom_config(directory / ATOM_CONFIG, atoms, velocities, has_moments=has_moments)
         (directory / ETOT).write_text(format_etot_input(user.nodes, kept | keys), encoding="utf-8")
 
     def _grid(self, atoms: Atoms, calculation: Calculation, user: EtotInput) -> str:

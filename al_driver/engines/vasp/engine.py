@@ -6,13 +6,13 @@ asked for is set by the driver. VASP is always periodic.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from ase import Atoms
 from pydantic import Field, model_validator
 
 from al_driver.data.frames import Array, Label
-from al_driver.engines.base import CALCULATIONS, Calculation, CalculationFiles, Dynamics, Engine, InputFiles, Relaxation
+from al_driver.engines.base import Calculation, CalculationFiles, Dynamics, Engine, InputFiles, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.sites import Site, check_sites, check_tags
 from al_driver.engines.vasp import grid as kgrid
@@ -164,13 +164,15 @@ class Vasp(Engine):
             except ConfigError as error:
                 yield from (Problem(f"{self.kpoints}: {each.message}", "kpoints") for each in error.problems)
 
-    def check_frames(self, frames: Sequence[Atoms], calculation: Calculation) -> Iterator[Problem]:
-        by_incar: dict[Path, list[Atoms]] = {}
-        for atoms in frames:
-            by_incar.setdefault(self._incar(calculation, self.variant(atoms)), []).append(atoms)
-        for path, own in by_incar.items():
-            for message, severity in lint_size(read_incar(path), min(len(atoms) for atoms in own)):
-                yield Problem(f"{path}: {message}", severity=severity)
+    def check_frames(self, frames: Mapping[Calculation, Sequence[Atoms]]) -> Iterator[Problem]:
+        smallest: dict[Path, int] = {}
+        for calculation, own in frames.items():
+            for atoms in own:
+                path = self._incar(calculation, self.variant(atoms))
+                smallest[path] = min(len(atoms), smallest.get(path, len(atoms)))
+        for path, (key, *_) in self._each_incar().items():
+            for message, severity in lint_size(read_incar(path), smallest[path]) if path in smallest else ():
+                yield Problem(f"{path}: {message}", key, severity=severity)
 
     def set_by_driver(self, calculation: Calculation = "label") -> tuple[str, ...]:
         lines = [*motion.WORDS[calculation]]
@@ -229,17 +231,20 @@ class Vasp(Engine):
     def _incar(self, calculation: Calculation, variant: str | None = None) -> Path:
         return (self.incar if variant is None else self.incar_of[variant]).of(calculation)
 
+    def _incar_key(self, calculation: Calculation, variant: str | None) -> str:
+        key, files = ("incar", self.incar) if variant is None else (f"incar_of.{variant}", self.incar_of[variant])
+        return files.key_of(calculation, key)
+
     def _read_incar(self, calculation: Calculation, atoms: Atoms) -> Tags:
         return read_incar(self._incar(calculation, self.variant(atoms)))
 
     def _each_incar(self) -> dict[Path, tuple[str, Calculation, Path]]:
         """Return, by file, the key that first names it, the calculation, and what other structures have for that."""
         found: dict[Path, tuple[str, Calculation, Path]] = {}
-        for key, name in {"incar": None, **{f"incar_of.{name}": name for name in self.incar_of}}.items():
-            files = self.incar_of[name] if name else self.incar
-            for calculation in CALCULATIONS:
-                place = key if files.is_one else f"{key}.{calculation}"
-                found.setdefault(self._incar(calculation, name), (place, calculation, self._incar(calculation)))
+        for name in (None, *self.incar_of):
+            for calculation in get_args(Calculation):
+                key = self._incar_key(calculation, name)
+                found.setdefault(self._incar(calculation, name), (key, calculation, self._incar(calculation)))
         return found
 
     def _check_incars(self, type_map: Sequence[str], potentials: dict[str, Potential]) -> Iterator[Problem]:
@@ -276,20 +281,20 @@ class Vasp(Engine):
         layout = make_layout(atoms, list(self.potcar), split_sites(self.ldau))
         symbols = [symbol for (symbol, _), _ in layout.groups]
         potentials = {symbol: read_of_element(self.potcar[symbol], symbol) for symbol in symbols}
-        own = own | self._structure_tags(user, atoms, layout, potentials)
+        key = self._incar_key(calculation, self.variant(atoms))
+        own = own | self._structure_tags(user, atoms, layout, potentials, key)
         grid, source = kgrid.choose_grid(atoms, user, self.kspacing, self.kpoints)
-        if number(user, "ISMEAR", 1) == -5 and kgrid.n_points(grid) < kgrid.FEWEST_FOR_TETRAHEDRA:
-            few = f"ISMEAR = -5 needs at least {kgrid.FEWEST_FOR_TETRAHEDRA} k-points, and {len(atoms)} atoms have"
-            raise ConfigError(Problem(f"{few} {kgrid.describe_grid(grid, source)}; use ISMEAR = 0", "incar"))
         comment = kgrid.describe_grid(grid, source)
+        kgrid.check_tetrahedra(user, grid, f"{len(atoms)} atoms have {comment}", key)
         kgrid.write_kpoints(grid, comment, directory, kspacing=self.kspacing, file=self.kpoints)
         write_poscar(atoms, layout, directory, velocities)
-        text = format_incar(motion.without_motion(user), own, (comment,))
-        (directory / "INCAR").write_text(text, encoding="utf-8")
+        (directory / "INCAR").write_text(format_incar(motion.without_motion(user), own, (comment,)), encoding="utf-8")
         link_joined([self.potcar[symbol] for symbol in symbols], directory)
 
-    def _structure_tags(self, user: Tags, atoms: Atoms, layout: Layout, potentials: dict[str, Potential]) -> Tags:
-        """Return the tags that belong to a structure's atoms."""
-        tags = magnetic_tags(user, atoms, layout, self.magmoms)
+    def _structure_tags(
+        self, user: Tags, atoms: Atoms, layout: Layout, potentials: dict[str, Potential], key: str
+    ) -> Tags:
+        """Return the tags that belong to a structure's atoms; ``key`` names the INCAR."""
+        tags = magnetic_tags(user, atoms, layout, self.magmoms, key)
         tags |= hubbard_tags(user, layout, self.ldau) | charge_tags(self.charge, layout, potentials)
         return tags | (motion.MOMENTS if has_spin(user | tags) and number(user, "LORBIT", 0) < 10 else {})

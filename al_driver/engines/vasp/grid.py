@@ -12,7 +12,7 @@ from al_driver.engines.vasp.incar import Tags, number
 from al_driver.errors import ConfigError, Problem
 
 NAME = "KPOINTS"
-FEWEST_FOR_TETRAHEDRA = 4
+_FEWEST_FOR_TETRAHEDRA = 4
 
 
 def read_grid(path: Path) -> tuple[int, int, int] | None:
@@ -58,6 +58,19 @@ def choose_grid(
     return kpoint_grid(periodic, spacing), f"from KSPACING {spacing:g} 1/Å of the INCAR, chosen by VASP"
 
 
+def check_tetrahedra(user: Tags, grid: tuple[int, int, int] | None, found: str, key: str) -> None:
+    """Refuse the tetrahedron method on few k-points; ``found`` says how many, ``key`` names the INCAR.
+
+    Raises
+    ------
+    ConfigError
+        With what was found.
+    """
+    if number(user, "ISMEAR", 1) == -5 and _n_points(grid) < _FEWEST_FOR_TETRAHEDRA:
+        few = f"ISMEAR = -5 needs at least {_FEWEST_FOR_TETRAHEDRA} k-points, and {found}; use ISMEAR = 0"
+        raise ConfigError(Problem(few, key))
+
+
 def check_source(user: Tags, key: str | None) -> list[tuple[str, Literal["error", "warning"]]]:
     """Return what is wrong when the INCAR and a key of ours, or neither, choose k-points."""
     if key and "KSPACING" in user:
@@ -83,6 +96,6 @@ def write_kpoints(
         (directory / NAME).write_text(f"{comment}\n0\nGamma\n{numbers}\n0 0 0\n", encoding="utf-8")
 
 
-def n_points(grid: tuple[int, int, int] | None) -> float:
+def _n_points(grid: tuple[int, int, int] | None) -> float:
     """Return how many points a grid has; infinity where they are listed."""
     return float("inf") if grid is None else float(np.prod(grid))

@@ -31,7 +31,7 @@ class Hubbard(Params):
     """LDAUJ."""
 
 
-def magnetic_tags(user: Tags, atoms: Atoms, layout: Layout, magmoms: Mapping[str, float]) -> Tags:
+def magnetic_tags(user: Tags, atoms: Atoms, layout: Layout, magmoms: Mapping[str, float], key: str) -> Tags:
     """Return ISPIN and MAGMOM; an atom's own moment comes before its element's. None without spin.
 
     Where moments are given and an atom has none, it starts from 0.
@@ -39,14 +39,14 @@ def magnetic_tags(user: Tags, atoms: Atoms, layout: Layout, magmoms: Mapping[str
     Raises
     ------
     ConfigError
-        If atoms have moments, and nobody says whether the calculation is spin-polarised.
+        If atoms have moments, and nobody says whether the calculation is spin-polarised; ``key`` names the INCAR.
     """
     own = atoms.get_initial_magnetic_moments()
     if own.ndim > 1 or is_noncollinear(user) or not (magmoms or own.any()):
         return {}
     if not magmoms and "ISPIN" not in user:
         message = "a structure gives its atoms moments, but the INCAR has no ISPIN; set ISPIN = 2, or 1 to ignore them"
-        raise ConfigError(Problem(message, "incar"))
+        raise ConfigError(Problem(message, key))
     if not magmoms and number(user, "ISPIN", 1) != 2:
         return {}
     values = [

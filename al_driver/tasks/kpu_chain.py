@@ -1,8 +1,9 @@
 """Chains of layers z = t σ(xW + b) + r(x), and what the weights' gradients are made of.
 
 Kept are a few arrays of each layer, from which the gradients of many directions follow by products of matrices. Rows
-are what passes through a chain, the last axis is its width. ``out``, which gradients are added to, has the shape
-(n, 3, n_weights): of n forces, in the optimizer's order of the weights.
+are what passes through a chain, the last axis is its width; what changes along each axis of space has these three
+first. ``out``, which gradients are added to, has the shape (n, 3, n_weights): of n forces, in the optimizer's order of
+the weights.
 """
 
 from dataclasses import dataclass
@@ -89,12 +90,11 @@ def pull(layers: list[Layer], traces: list[Trace], a: Any) -> Any:
 
 
 def add_weights(layers: list[Layer], traces: list[Trace], a: Any, out: Any) -> None:
-    """Add the weights' gradients for ∂/∂z of the output, (n, n_rows, 3, width), the rows being the same for all n."""
+    """Add the weights' gradients for ∂/∂z of the output, (3, n, n_rows, width), the rows being the same for all n."""
     for layer, trace in zip(reversed(layers), reversed(traces)):  # noqa: B905
-        y_bar = a * trace.f[:, None]
-        product = trace.x.T @ y_bar.flatten(2)
-        add_matrix(layer, product.unflatten(2, (3, -1)).permute(0, 2, 3, 1), out)
-        add_vectors(layer, y_bar, None if layer.idt is None else a * trace.act[:, None], out)
+        y_bar = a * trace.f
+        add_matrix(layer, y_bar, trace.x.expand(*a.shape[:2], -1, -1), out)
+        add_vectors(layer, y_bar, None if layer.idt is None else a * trace.act, out)
         if layer is not layers[0]:
             a = y_bar @ layer.matrix.T + layer.pull_residual(a)
 
@@ -107,7 +107,7 @@ def add_changes(layers: list[Layer], traces: list[Trace], index: Any, x: Any, ou
     index
         Which row of the traces, on which `pull` was called, is changed: shape (n, m).
     x
-        Shape (n, m, 3, width).
+        Shape (3, n, m, width).
 
     Returns
     -------
@@ -115,34 +115,36 @@ def add_changes(layers: list[Layer], traces: list[Trace], index: Any, x: Any, ou
     """
     changes = []
     for layer, trace in zip(layers, traces):  # noqa: B905
-        y = x @ layer.matrix
-        changes.append((x, y))
-        x = trace.f[index][:, :, None] * y + layer.residual(x)
+        y, f = x @ layer.matrix, trace.f[index]
+        changes.append((x, y, f))
+        x = f * y + layer.residual(x)
     a = torch.zeros_like(x)
-    for layer, trace, (x, y) in zip(reversed(layers), reversed(traces), reversed(changes)):  # noqa: B905
-        f, a_0 = trace.f[index][:, :, None], trace.a[index][:, :, None]
-        y_bar = a * f + a_0 * trace.h[index][:, :, None] * y
-        product = y_bar.flatten(2).transpose(1, 2) @ trace.x[index]  # (n, 3 n_out, n_in)
-        add_matrix(layer, product.unflatten(1, (3, -1)), out)
-        product = trace.a_y[index].transpose(1, 2) @ x.flatten(2)  # (n, n_out, 3 n_in)
-        add_matrix(layer, product.unflatten(2, (3, -1)).transpose(1, 2), out)
-        moved = None if layer.idt is None else a * trace.act[index][:, :, None] + a_0 * f / layer.idt * y
+    for layer, trace, (x, y, f) in zip(reversed(layers), reversed(traces), reversed(changes)):  # noqa: B905
+        y_bar = torch.addcmul(a * f, (trace.a * trace.h)[index], y)
+        add_matrix(layer, y_bar, trace.x[index].expand(3, -1, -1, -1), out)
+        add_matrix(layer, trace.a_y[index].expand(3, -1, -1, -1), x, out)
+        moved = None
+        if layer.idt is not None:
+            moved = a * trace.act[index] + (trace.a_y / layer.idt)[index] * y
         add_vectors(layer, y_bar, moved, out)
         a = y_bar @ layer.matrix.T + layer.pull_residual(a)
     return a
 
 
-def add_matrix(layer: Layer, transposed: Any, out: Any) -> None:
-    """Add to a matrix, given (n, 3, n_out, n_in): the optimizer has it transposed."""
+def add_matrix(layer: Layer, left: Any, right: Any, out: Any) -> None:
+    """Add leftᵀ right to a matrix, transposed as the optimizer has it; of (3, n, rows, n_out) and (…, n_in)."""
+    n_in, n_out = layer.matrix.shape
     start = layer.places[0]
-    out[..., start : start + layer.matrix.numel()] += transposed.reshape(*out.shape[:2], -1)
+    for axis in range(3):
+        target = out[:, axis, start : start + n_in * n_out].unflatten(1, (n_out, n_in))
+        target.baddbmm_(left[axis].transpose(1, 2), right[axis])
 
 
 def add_vectors(layer: Layer, y_bar: Any, moved: Any, out: Any) -> None:
-    """Add to the bias and to idt, given (n, rows, 3, n_out) for each."""
+    """Add to the bias and to idt, given (3, n, rows, n_out) for each."""
     for values, place in ((y_bar if layer.bias is not None else None, layer.places[1]), (moved, layer.places[2])):
         if values is not None:
-            out[..., place : place + values.shape[-1]] += values.sum(dim=1)
+            out[..., place : place + values.shape[-1]] += values.sum(dim=2).transpose(0, 1)
 
 
 def _derivatives(act: Any, y: Any) -> tuple[Any, Any, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from kpu_checkpoint import Refused, check_covariance, make_model, read_checkpoint
 
-GROUP, CLOSED_GROUP = 4, 32
+GROUP, CLOSED_GROUP = 4, 64
 """Atoms whose forces are derived from one cluster, in a cell that is larger than a few neighbourhoods: by autograd,
 where each costs what the cluster is large, and in closed form, where it does not."""
 MOST_VECTORS = 64

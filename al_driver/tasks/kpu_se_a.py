@@ -22,7 +22,7 @@ import torch
 from kpu_chain import Layer, add_changes, add_weights, pull, run
 from kpu_smooth import N_NODES, find_nodes
 
-CHUNK_BYTES = 8e6
+CHUNK_BYTES = 1.5e6
 """Of one intermediate array of a chunk of atoms; larger ones leave the caches and are slower."""
 
 
@@ -108,7 +108,7 @@ class _Group:
     """
 
     def __init__(self, frame: Any, atoms: Any, owner: SeA) -> None:
-        self._owner, self._atoms, sea = owner, atoms, owner.sea
+        self._owner, self._atoms, self.size, sea = owner, atoms, len(atoms), owner.sea
         cluster = kpu_frame.cut_out(frame, kpu_frame.find_touched(frame, atoms), atoms)
         positions = torch.as_tensor(cluster.positions, dtype=torch.float64, device=owner.device)
         kinds = torch.as_tensor(cluster.kinds, device=owner.device)
@@ -121,37 +121,34 @@ class _Group:
         steps = torch.where((near >= 0)[..., None], positions[near] - positions[:n_local, None], 0.0)
         points = torch.cat([torch.zeros_like(steps[:, :1]), steps], dim=1).to(owner.dtype)
         places = torch.where(near >= 0, torch.arange(1, n_near + 1, device=owner.device), -1)
-        self.rows, self.slopes = _environment(sea, points, places[:, None], kinds[:n_local, None])
+        self.rows, slopes = _environment(sea, points, places[:, None], kinds[:n_local, None])
+        self.slopes = torch.where((near >= 0)[..., None, None], slopes, 0.0)
         low, high = self.rows[..., 0].min(), self.rows[..., 0].max()
         self.nodes = None
         if torch.isfinite(self.rows).all():
             self.nodes = find_nodes(owner.embedding, float(low), float(high), self.rows, owner.first_nodes)
         if self.nodes:
             owner.first_nodes = N_NODES.index(self.nodes.number)
-        self._parts: list[_Kind] = []
 
     def iterate(self, memory: float) -> Iterator[tuple[Any, Any]]:
-        """Yield atoms, a few at a time, and the gradients of their forces, (n, 3, n_weights)."""
-        with torch.no_grad():
-            self._parts = [_Kind(self, self._owner, kind) for kind in np.unique(self.kinds).tolist()]
-        touched = len(self.near) if len(self._atoms) > 1 else self.near.shape[1]
-        widest = touched * 12 * max(part.width * part.axis for part in self._parts)
-        per_atom = 8 * (3 * self._owner.n_weights + 10 * widest)
-        step = max(1, int(min(CHUNK_BYTES / 8 / widest, memory * 1e9 / per_atom)))
-        for start in range(0, len(self._atoms), step):
-            chosen = np.arange(start, min(start + step, len(self._atoms)))
-            with torch.no_grad():  # not around the yield: it would hold where this goes to
-                gradients = self._gradients(chosen)
-            yield self._atoms[chosen], gradients
-
-    def _gradients(self, chosen: Any) -> Any:
+        """Yield atoms, many at a time, and the gradients of their forces, (n, 3, n_weights)."""
         owner = self._owner
-        out = torch.zeros(len(chosen), 3, owner.n_weights, dtype=owner.dtype, device=owner.device)
-        for part in self._parts:
-            part.add_gradients(chosen, out)
-        for frozen in owner.frozen:
-            out[..., frozen] = 0
-        return -out
+        with torch.no_grad():
+            parts = [_Kind(self, owner, kind) for kind in np.unique(self.kinds).tolist()]
+        widest = max(part.most_touched * 3 * part.width * part.axis for part in parts)
+        step = max(1, min(int(CHUNK_BYTES / 8 / widest), int(memory * 1e9 / 8 / 10 / widest)))
+        at_once = max(1, int(memory * 1e9 / 8 / 6 / owner.n_weights))
+        for start in range(0, len(self._atoms), at_once):
+            stop = min(start + at_once, len(self._atoms))
+            with torch.no_grad():  # not around the yield: it would hold where this goes to
+                out = torch.zeros(stop - start, 3, owner.n_weights, dtype=owner.dtype, device=owner.device)
+                for first in range(start, stop, step):
+                    last = min(first + step, stop)
+                    for part in parts:
+                        part.add_gradients(first, last, out[first - start : last - start])
+                for frozen in owner.frozen:
+                    out[..., frozen] = 0
+            yield self._atoms[start:stop], out
 
 
 def _environment(sea: Any, points: Any, places: Any, kinds: Any) -> tuple[Any, Any]:
@@ -167,38 +164,67 @@ def _environment(sea: Any, points: Any, places: Any, kinds: Any) -> tuple[Any, A
 
 
 class _Section:
-    """The neighbours of one kind, around all local atoms of one kind: ``g`` and ``slope`` are G(s) and dG/ds."""
+    """The neighbours of one kind, around all local atoms of one kind.
 
-    def __init__(self, net: list[Layer], rows: Any, slopes: Any, nodes: Any, n_near: int) -> None:
-        self.net, self.r, self.dr, self._nodes = net, rows, slopes, nodes
-        self.values, self.derivatives = nodes.polynomials(rows[..., 0])
-        self.traces, at_nodes = run(net, nodes.points)
-        coefficients = nodes.coefficients @ at_nodes
-        self.g, self.slope = self.values @ coefficients, self.derivatives @ coefficients
-        self.k = rows.transpose(1, 2) @ self.values / n_near  # (n, 4, n_nodes): T is this times the coefficients
-        self.t = self.k @ coefficients
+    T is the sum over the sections of K(s) G, with G what the net gives at the nodes, shape (n_nodes, width), and K of
+    shape (4, n_nodes). Only K depends on where the neighbours are.
+    """
 
-    def add_weights(self, coefficients: Any, out: Any) -> None:
-        """Add the net's weights' gradients for ∂/∂ of its polynomial's coefficients, (n, n_nodes, 3 · width)."""
-        at_nodes = self._nodes.coefficients.T @ coefficients
-        add_weights(self.net, self.traces, at_nodes.unflatten(2, (3, -1)), out)
+    def __init__(self, net: list[Layer], rows: Any, slopes: Any, nodes: Any, moved: Any, n_near: int) -> None:
+        self.net = net
+        self.traces, self.at_nodes = run(net, nodes.points)
+        values, steps = (array / n_near for array in nodes.cardinals(rows[..., 0]))
+        self.k = rows.transpose(1, 2) @ values  # (n, 4, n_nodes)
+        self._factors = ((slopes, values), (rows[..., None] * slopes[:, :, :1], steps))
+        j, k = np.nonzero(moved >= 0)
+        order = np.argsort(moved[j, k], kind="stable")
+        self._j, self._k, self._moved = j[order], k[order], moved[j, k][order]
+
+    def change(self, first: int, place: Any, m: int, own: tuple[Any, Any]) -> Any:
+        """Return −∂K/∂r for places r of the group's atoms from ``first`` on, shape (3, n · m, 4, n_nodes).
+
+        Parameters
+        ----------
+        place
+            Where a local atom's change belongs, for each of n atoms, shape (n, n_local).
+        m
+            Places of one atom.
+        own
+            Which of the atoms are local atoms, and which local atoms these are: they move against their neighbours.
+        """
+        here = slice(*np.searchsorted(self._moved, [first, first + len(place)]))
+        j, k, rows = self._j[here], self._k[here], place[self._moved[here] - first, self._j[here]]
+        found = self.k.new_zeros(3, len(place) * m, *self.k.shape[1:])
+        rows, own_rows = (torch.as_tensor(array, device=found.device) for array in (rows, place[own]))
+        for slopes, values in self._factors:
+            found.index_add_(1, rows, -slopes[j, k].movedim(-1, 0)[..., None] * values[j, k][:, None])
+            found.index_add_(1, own_rows, torch.einsum("jkcx,jkn->xjcn", slopes[own[1]], values[own[1]]))
+        return found
 
 
 class _Kind:
-    """The local atoms of one kind: their descriptors, and the derivatives of their energies."""
+    """The local atoms of one kind: their descriptors, and the derivatives of their energies.
+
+    Attributes
+    ----------
+    most_touched
+        Of how many of them the force on one atom takes the energies, at most.
+    """
 
     def __init__(self, group: _Group, owner: SeA, kind: int) -> None:
-        sea = owner.sea
-        self.axis, self._n_near = sea.axis_neuron, sea.nnei
-        self._group, rows = group, np.flatnonzero(group.kinds == kind)
-        self._moved, self._own, self._there = group.moved[rows], group.own[rows], group.near[rows] >= 0
-        self._bounds = [slice(*ends) for ends in zip(sea.sec[:-1], sea.sec[1:])]  # noqa: B905
-        nets = [owner.embedding[s if sea.type_one_side else s * sea.ntypes + kind] for s in range(sea.ntypes)]
-        self._sections = [
-            _Section(net, group.rows[rows][:, s], group.slopes[rows][:, s], group.nodes, sea.nnei)
-            for net, s in zip(nets, self._bounds)  # noqa: B905
-        ]
-        self._t = sum(section.t for section in self._sections)  # (n, 4, width)
+        sea, rows = owner.sea, np.flatnonzero(group.kinds == kind)
+        self.axis, moved, self._own = sea.axis_neuron, group.moved[rows], group.own[rows]
+        self._touch = np.zeros((group.size, len(rows)), dtype=bool)
+        j, k = np.nonzero(moved >= 0)
+        self._touch[moved[j, k], j] = True
+        self._touch[self._own[self._own >= 0], self._own >= 0] = True
+        self.most_touched = int(self._touch.sum(axis=1).max())
+        self._sections = []
+        for s, near in enumerate(slice(*ends) for ends in zip(sea.sec[:-1], sea.sec[1:])):  # noqa: B905
+            net = owner.embedding[s if sea.type_one_side else s * sea.ntypes + kind]
+            parts = (group.rows[rows][:, near], group.slopes[rows][:, near], group.nodes, moved[:, near])
+            self._sections.append(_Section(net, *parts, sea.nnei))
+        self._t = sum(section.k @ section.at_nodes for section in self._sections)  # (n, 4, width)
         self.width = self._t.shape[-1]
         self._fit = owner.fitting[kind]
         self._traces, energy = run(self._fit, (self._t.transpose(1, 2) @ self._t[..., : self.axis]).flatten(1))
@@ -206,72 +232,38 @@ class _Kind:
         self._a_t = self._t[..., : self.axis] @ self._a_d.transpose(1, 2)  # ∂E/∂T
         self._a_t[..., : self.axis] += self._t @ self._a_d
 
-    def add_gradients(self, chosen: Any, out: Any) -> None:
-        """Add ∂²E/∂w∂r for the places r of chosen atoms of the group to ``out``."""
-        touch = np.stack([(self._moved == a).any(axis=1) | (self._own == a) for a in chosen])
-        n, m = len(chosen), int(touch.sum(axis=1).max())
+    def add_gradients(self, first: int, last: int, out: Any) -> None:
+        """Add −∂²E/∂w∂r for the places r of the group's atoms from ``first`` on to ``out``."""
+        touch = self._touch[first:last]
+        n, m = len(touch), int(touch.sum(axis=1).max())
         if not m:
             return
-        pairs = np.argsort(~touch, axis=1, kind="stable")[:, :m]  # (n, m): local atoms whose energies count
-        moves = (self._moved[pairs] == chosen[:, None, None]).astype(float)
-        moves -= (self._own[pairs] == chosen[:, None])[..., None] & self._there[pairs]
-        moves *= np.take_along_axis(touch, pairs, axis=1)[..., None]  # (n, m, n_near): how a neighbour moves from there
-        index = torch.as_tensor(pairs, device=out.device)
-        entries = [_Entries(moves[..., s], index, section) for s, section in zip(self._bounds, self._sections)]  # noqa: B905
-        t_prime = torch.zeros(n * m, 4, 3, self.width, dtype=out.dtype, device=out.device)
-        for entry in entries:
-            entry.add_to(t_prime, m, self._n_near)
-        m_prime = self._change(index, t_prime, out).reshape(n, 4 * m, -1)
-        for entry, section in zip(entries, self._sections):  # noqa: B905
-            found = section.k[index].reshape(n, 4 * m, -1).transpose(1, 2) @ m_prime
-            section.add_weights(found + entry.coefficients(self._a_t / self._n_near), out)
+        atom, local = np.nonzero(touch)
+        place = np.cumsum(touch, axis=1) - 1 + m * np.arange(n)[:, None]
+        pairs = np.zeros(n * m, dtype=int)  # local atoms whose energies count, m for each atom
+        pairs[place[atom, local]] = local
+        index = torch.as_tensor(pairs.reshape(n, m), device=out.device)
+        own = np.flatnonzero((self._own >= first) & (self._own < last))
+        changes = [s.change(first, place, m, (self._own[own] - first, own)) for s in self._sections]
+        t_prime = sum(change @ section.at_nodes for change, section in zip(changes, self._sections))  # noqa: B905
+        m_prime = self._change(index, t_prime, out).unflatten(1, (n, m)).flatten(2, 3)
+        a_t = self._a_t[index].flatten(1, 2)
+        for change, section in zip(changes, self._sections):  # noqa: B905
+            k, k_prime = section.k[index].flatten(1, 2), change.unflatten(1, (n, m)).flatten(2, 3)
+            at_nodes = k.transpose(1, 2) @ m_prime + k_prime.transpose(2, 3) @ a_t  # ∂/∂G
+            add_weights(section.net, section.traces, at_nodes, out)
 
     def _change(self, index: Any, t_prime: Any, out: Any) -> Any:
-        """Add what the fitting net's weights give; return the change of ∂E/∂T, (n · m, 4, 3, width), as ``t_prime``."""
-        n_pairs, axis, width = len(t_prime), self.axis, self.width
+        """Add what the fitting net's weights give; return the change of ∂E/∂T, (3, n · m, 4, width), as ``t_prime``."""
         t, a_d = self._t[index].flatten(0, 1), self._a_d[index].flatten(0, 1)
-        d_prime = (t_prime.flatten(2).transpose(1, 2) @ t[..., :axis]).unflatten(1, (3, width))
-        d_prime += (t.transpose(1, 2) @ t_prime[..., :axis].flatten(2)).unflatten(2, (3, axis)).transpose(1, 2)
-        a_prime = add_changes(self._fit, self._traces, index, d_prime.reshape(*index.shape, 3, width * axis), out)
-        a_prime = a_prime.reshape(n_pairs, 3, width, axis)
-        m_prime = (t_prime[..., :axis].reshape(n_pairs, 12, axis) @ a_d.transpose(1, 2)).unflatten(1, (4, 3))
-        m_prime += (t[..., :axis] @ a_prime.permute(0, 3, 1, 2).flatten(2)).unflatten(2, (3, width))
-        m_prime[..., :axis] += (t_prime.reshape(n_pairs, 12, width) @ a_d).unflatten(1, (4, 3))
-        m_prime[..., :axis] += (t @ a_prime.transpose(1, 2).flatten(2)).unflatten(2, (3, axis))
+        t_axis, t_prime_axis = t[..., : self.axis], t_prime[..., : self.axis]
+        d_prime = t_prime.transpose(2, 3) @ t_axis
+        for x in range(3):  # products of many small matrices: to add is faster than to let them add
+            d_prime[x] += torch.bmm(t.transpose(1, 2), t_prime_axis[x])
+        a_prime = add_changes(self._fit, self._traces, index, d_prime.reshape(3, *index.shape, -1), out)
+        a_prime, m_prime = a_prime.reshape(d_prime.shape), torch.empty_like(t_prime)
+        for x in range(3):
+            torch.bmm(t_prime_axis[x], a_d.transpose(1, 2), out=m_prime[x])
+            m_prime[x] += torch.bmm(t_axis, a_prime[x].transpose(1, 2))
+            m_prime[x, ..., : self.axis] += torch.bmm(t_prime[x], a_d) + torch.bmm(t, a_prime[x])
         return m_prime
-
-
-class _Entries:
-    """Where a displacement moves a neighbour from its local atom, in one section."""
-
-    def __init__(self, moves: Any, index: Any, section: _Section) -> None:
-        c, p, k = np.nonzero(moves)
-        place = np.arange(len(c)) - np.searchsorted(c, np.arange(len(moves)))[c]  # among those of its displacement
-        self._shape = (len(moves), int(place.max(initial=-1)) + 1)
-        device, dtype = index.device, section.r.dtype
-        self._c, self._p, self._k, self._place = (torch.as_tensor(a, device=device) for a in (c, p, k, place))
-        self._j, self._section = index[self._c, self._p], section
-        sign = torch.as_tensor(moves[c, p, k], dtype=dtype, device=device)
-        self._change = sign[:, None, None] * section.dr[self._j, self._k]  # of R: (n_entries, 4, 3)
-
-    def add_to(self, t_prime: Any, m: int, n_near: int) -> None:
-        """Add the changes of T, (n · m, 4, 3, width)."""
-        j, k, section = self._j, self._k, self._section
-        change = self._change / n_near
-        moved = change[..., None] * section.g[j, k][:, None, None]
-        step = change[:, None, 0, :, None] * section.slope[j, k][:, None, None]  # of G: (n_entries, 1, 3, width)
-        moved += section.r[j, k][:, :, None, None] * step
-        t_prime.index_add_(0, self._c * m + self._p, moved)
-
-    def coefficients(self, a_t: Any) -> Any:
-        """Return ∂/∂ of the polynomial's coefficients of ⟨a_t, change of T⟩, (n, n_nodes, 3 · width)."""
-        j, k, section = self._j, self._k, self._section
-        a = a_t[j]
-        one = self._pad(section.values[j, k]).transpose(1, 2) @ self._pad((self._change.transpose(1, 2) @ a).flatten(1))
-        along = (section.r[j, k][:, None] @ a) * self._change[:, 0, :, None]  # (n_entries, 3, width)
-        return one + self._pad(section.derivatives[j, k]).transpose(1, 2) @ self._pad(along.flatten(1))
-
-    def _pad(self, values: Any) -> Any:
-        padded = torch.zeros(*self._shape, values.shape[1], dtype=values.dtype, device=values.device)
-        padded[self._c, self._place] = values
-        return padded

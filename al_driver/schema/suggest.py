@@ -30,14 +30,18 @@ def nearest_file(path: Path) -> str:
     """Return ``; did you mean 'POSCAR'?`` from what lies beside a path that does not exist."""
     if not path.parent.is_dir():
         return f"; there is no folder {path.parent}"
-    own = _vasp_kind(path.name)
     names = sorted(file.name for file in path.parent.iterdir())
-    hint = nearest(path.name, [name for name in names if own is None or _vasp_kind(name) in {own, None}])
+    hint = nearest(path.name, [name for name in names if _may_stand_for(name, path.name)])
     if "mean" in hint or not names:
         return hint
     return f"; the folder holds {', '.join(names)}" if len(names) <= MOST_TOLD else ""
 
 
-def _vasp_kind(name: str) -> str | None:
-    """Return which of VASP's files a name speaks of: alike as they look, none stands for another."""
-    return next((kind for kind in _VASP_FILES if kind in name.upper()), None)
+def _may_stand_for(name: str, wanted: str) -> bool:
+    """Say whether a file may be meant by a name: of VASP's files none is another, nor one of another element."""
+    kind, own = (next((one for one in _VASP_FILES if one in text.upper()), None) for text in (name, wanted))
+    if own is None or kind is None:
+        return True
+    ending, own_ending = (text.partition(".")[2] for text in (name, wanted))
+    is_near = not own_ending or bool(difflib.get_close_matches(own_ending, [ending]))
+    return kind == own and is_near

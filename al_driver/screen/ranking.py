@@ -1,0 +1,182 @@
+"""From predictions to a ranked table, and the candidates that go on."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from al_driver.data.frames import Array
+from al_driver.errors import ConfigError, Problem
+from al_driver.schema.suggest import nearest
+from al_driver.screen.acquisition import Acquisition, choose
+from al_driver.screen.filters import Filters
+
+STD = "_std"  # the end of the name of an uncertainty's column
+TOLD = ("parent", "file", "composition", "multiplicity", "complete", "strain")
+"""What of a candidate's provenance stands in the table; its frame has all of it."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What models say of candidates.
+
+    Attributes
+    ----------
+    values
+        By the name of the property, shape (n_candidates,) each.
+    deviations
+        Their standard deviations, of those properties whose model has them.
+    features
+        Shape (n_candidates, n_features), whose Euclidean distances say how different candidates are.
+    """
+
+    values: Mapping[str, Array]
+    deviations: Mapping[str, Array]
+    features: Array
+
+    @classmethod
+    def parse(cls, table: str, features: Array) -> "Predictions":
+        """Read the table that `al screen predict` writes."""
+        rows = list(csv.DictReader(io.StringIO(table)))
+        columns = {
+            name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else ()) if name != "id"
+            and name != "path"
+        }  # fmt: skip
+        deviations = {
+            name.removesuffix(STD): column
+            for name, column in columns.items()
+            if name.endswith(STD) and name.removesuffix(STD) in columns
+        }
+        values = {name: column for name, column in columns.items() if name.removesuffix(STD) not in deviations}
+        return cls(values | {name: columns[name] for name in deviations}, deviations, features)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidates in order.
+
+    Attributes
+    ----------
+    order
+        Those that pass the filters, the best first: indices.
+    scores
+        Of all, shape (n_candidates,).
+    reasons
+        Why a candidate is left out; an empty word for the others.
+    selected
+        Those that go on, the best first.
+    """
+
+    order: list[int]
+    scores: Array
+    reasons: list[str]
+    selected: list[int]
+
+
+def check_properties(filters: Filters, acquisition: Acquisition, predicted: Sequence[str]) -> None:
+    """Refuse keys that name a property which no model predicts.
+
+    Raises
+    ------
+    ConfigError
+        With the names that there are.
+    """
+    named = {"rank.property": acquisition.property, **{f"filters.windows.{name}": name for name in filters.windows}}
+    problems = [
+        Problem(f"no model predicts {name!r}{nearest(name, predicted, otherwise='there are')}", key)
+        for key, name in named.items()
+        if name not in predicted
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def rank(
+    crystals: Sequence[Atoms],
+    predictions: Predictions,
+    filters: Filters,
+    acquisition: Acquisition,
+    n_selected: int,
+    *,
+    per_composition: bool = False,
+    known: Array | None = None,
+) -> Ranking:
+    """Rank candidates.
+
+    Parameters
+    ----------
+    n_selected
+        How many go on: in all, or of each composition.
+    known
+        Calculated values of the property, of any crystals.
+
+    Raises
+    ------
+    ConfigError
+        If no candidate passes the filters, or the score needs an uncertainty that the model does not give.
+    """
+    deviation = predictions.deviations.get(acquisition.property)
+    reasons = filters.judge(crystals, predictions.values, deviation)
+    if deviation is None and (acquisition.by != "mean" or filters.max_uncertainty is not None):
+        key = "filters.max_uncertainty" if acquisition.by == "mean" else "rank.by"
+        message = f"the model of {acquisition.property!r} gives no uncertainty; fit an ensemble (`al screen fit`)"
+        raise ConfigError(Problem(message, key))
+    passed = np.array([index for index, reason in enumerate(reasons) if not reason], dtype=int)
+    if not len(passed):
+        raise ConfigError(Problem("no candidate passes", "filters"))
+    scores = np.full(len(crystals), np.nan)
+    scores[passed] = acquisition.score(
+        predictions.values[acquisition.property][passed],
+        None if deviation is None else deviation[passed],
+        np.array([]) if known is None else known,
+    )
+    groups: dict[str, list[int]] = {}
+    for index in passed:
+        name = crystals[index].get_chemical_formula(empirical=True) if per_composition else ""
+        groups.setdefault(name, []).append(int(index))
+    selected = [
+        group[place]
+        for group in map(np.array, groups.values())
+        for place in choose(scores[group], predictions.features[group], n_selected, acquisition.diversity)
+    ]
+    order = [int(index) for index in passed[np.argsort(-scores[passed], kind="stable")]]
+    return Ranking(order, scores, reasons, [index for index in order if index in set(map(int, selected))])
+
+
+def write_table(crystals: Sequence[Atoms], predictions: Predictions, ranking: Ranking) -> str:
+    """Return the table of all candidates as CSV, the ranked ones first."""
+    names = [
+        column
+        for name in predictions.values
+        for column in ([name, f"{name}{STD}"] if name in predictions.deviations else [name])
+    ]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["rank", "id", "formula", "n_atoms", *names, "score", "selected", "left_out", *TOLD])
+    places = {index: place for place, index in enumerate(ranking.order, start=1)}
+    left_out = [index for index in range(len(crystals)) if index not in places]
+    for index in [*ranking.order, *left_out]:
+        atoms = crystals[index]
+        table.writerow(
+            [
+                places.get(index, ""), atoms.info["id"], atoms.get_chemical_formula(), len(atoms),
+                *(f"{_find(predictions, name)[index]:.8g}" for name in names),
+                f"{ranking.scores[index]:.8g}" if index in places else "",
+                int(index in ranking.selected), ranking.reasons[index],
+                *(_plain(atoms.info[name]) for name in TOLD),
+            ]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def _find(predictions: Predictions, column: str) -> Array:
+    name = column.removesuffix(STD)
+    return predictions.values[column] if column in predictions.values else predictions.deviations[name]
+
+
+def _plain(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple, np.ndarray)) else value

@@ -20,6 +20,7 @@ _WHERE = {
     "kpu": "workflow.kpu",
     "RunParams": "schema.run",
     "InitBulkParams": "schema.init_bulk",
+    "ScreenParams": "schema.screen",
     "Resources": "schema.resource",
 }
 __all__ = [*_WHERE]

@@ -3,9 +3,14 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
+
+from al_driver.cli_console import make_display
+
+STAGE = "stage"
 
 
 class Device(StrEnum):
@@ -16,9 +21,35 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class _Commands(typer.core.TyperGroup):
+    """The commands, and the screening itself, which is called by its two files alone."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and args[0].endswith((".json", ".jsonc")):
+            args = [STAGE, *args]
+        return super().resolve_command(ctx, args)
+
+
 screen = typer.Typer(
-    help="Predict properties of crystals by surrogates, before anything expensive runs.", no_args_is_help=True
+    cls=_Commands,
+    help="Screen candidate crystals by property surrogates, before anything expensive runs: al screen PARAM RESOURCE; "
+    "or use a surrogate by itself.",
+    no_args_is_help=True,
 )
+
+
+@screen.command(STAGE)
+def run_stage(
+    param: Annotated[Path, typer.Argument(metavar="PARAM", help="What to do: param.json.")],
+    resource: Annotated[Path, typer.Argument(metavar="RESOURCE", help="Where to run it: resource.json.")],
+    redo: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Set this stage and all later ones aside; make them anew.")
+    ] = None,
+) -> None:
+    """Make candidates, predict, filter, rank: the word may be left out (al screen PARAM RESOURCE)."""
+    from al_driver.workflow.verbs import screen as run_screen
+
+    run_screen(param, resource, redo=redo, display=make_display())
 
 
 @screen.command()

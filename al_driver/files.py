@@ -131,3 +131,14 @@ def hash_path(path: Path, leave_out: Collection[str] = ()) -> str:
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     """Write one JSON value a line, atomically."""
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def link(source: Path, target: Path) -> None:
+    """Let a finished file stand in the step's folder too; a second copy only where the file system has no links."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)

@@ -45,6 +45,7 @@ LEDGER_FILE = "frames.jsonl"  # of a labelled set: where each frame is from
 SETTINGS_FILE = "settings.json"  # beside it: of each reference, by its hash
 STEPS = ("train", "explore", "query", "label")
 INIT_STAGES = ("relax", "supercell", "scale", "perturb", "aimd", "label")
+SCREEN_STAGES = ("candidates", "predict", "rank")
 
 
 TASK_PREFIXES = ("task.", "again.", "model.")  # how the folders of tasks are called

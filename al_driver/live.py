@@ -84,14 +84,17 @@ def log_to(console: Console) -> None:
 
 
 def status_table(state: dict[str, Any]) -> Table:
-    """Return one row an iteration: what was learnt, seen and labelled; of an ``init_bulk`` one row a stage."""
+    """Return one row an iteration: what was learnt, seen and labelled; of the other commands one row a stage."""
     tasks = state["tasks"]
     title = f"{state['folder']}: {state['state']}"
     if state["state"] == "running":
         title += f", {state['step']} ({tasks['done']} of {many(tasks['total'], 'task')}, {tasks['running']} running)"
     table = Table(title=Text(title), caption=Text(_caption(state)), title_justify="left", caption_justify="left")
     if state["kind"] == "init_bulk":
-        _add_stages(table, state["stages"])
+        _add_stages(table, state["stages"], ("structures", "dropped", "labelled", "rejected"))
+        return table
+    if state["kind"] == "screen":
+        _add_stages(table, state["stages"], ("candidates", "ranked", "selected"))
         return table
     for heading in ("iteration", "energy RMSE\nmeV/atom", "force RMSE\neV/Å", "frames", "accurate", "candidate",
                     "failed", "selected", "labelled", "rejected"):  # fmt: skip
@@ -102,12 +105,12 @@ def status_table(state: dict[str, Any]) -> Table:
     return table
 
 
-def _add_stages(table: Table, stages: list[dict[str, Any]]) -> None:
-    keys = ("structures", "dropped", "labelled")
-    for heading in ("stage", *keys, "rejected"):
+def _add_stages(table: Table, stages: list[dict[str, Any]], keys: tuple[str, ...]) -> None:
+    for heading in ("stage", *keys):
         table.add_column(heading, justify="right")
     for stage in stages:
-        table.add_row(stage["name"], *(str(stage.get(key, "")) for key in keys), _rejected(stage))
+        cells = stage | {"rejected": _rejected(stage)}
+        table.add_row(stage["name"], *(str(cells.get(key, "")) for key in keys))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

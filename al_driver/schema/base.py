@@ -39,7 +39,7 @@ def _check_text(value: Any) -> Any:
     return value
 
 
-def _resolve(path: Path, info: ValidationInfo) -> Path:
+def resolve_path(path: Path, info: ValidationInfo) -> Path:
     """Make a path absolute, from the folder of the JSON file it stands in."""
     base = (info.context or {}).get("base", Path.cwd())
     try:
@@ -48,7 +48,7 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
         raise ValueError(f"{str(path)!r}: the home folder of that user is not known") from error
 
 
-UserPath = Annotated[Path, BeforeValidator(_check_text, json_schema_input_type=Path), AfterValidator(_resolve)]
+UserPath = Annotated[Path, BeforeValidator(_check_text, json_schema_input_type=Path), AfterValidator(resolve_path)]
 """A path as a user writes it: ``~`` is expanded, a relative one starts at the JSON file's folder."""
 
 Name = Annotated[str, Field(pattern=r"^[\w.+-]+$")]

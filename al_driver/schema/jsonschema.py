@@ -8,9 +8,9 @@ from al_driver.errors import ConfigError
 from al_driver.schema.base import Params
 from al_driver.schema.suggest import nearest
 
-SchemaName = Literal["run", "init_bulk", "resource"]
+SchemaName = Literal["run", "init_bulk", "screen", "resource"]
 FILES = {"run": "params/run.schema.json", "init_bulk": "params/init_bulk.schema.json",
-         "resource": "resources/resource.schema.json"}  # fmt: skip
+         "screen": "params/screen.schema.json", "resource": "resources/resource.schema.json"}  # fmt: skip
 """Where the repository keeps them; `$schema` of every example points there."""
 
 
@@ -45,8 +45,9 @@ def _kinds() -> dict[str, type[Params]]:
     from al_driver.schema.init_bulk import InitBulkParams
     from al_driver.schema.resource import Resources
     from al_driver.schema.run import RunParams
+    from al_driver.schema.screen import ScreenParams
 
-    return {"run": RunParams, "init_bulk": InitBulkParams, "resource": Resources}
+    return {"run": RunParams, "init_bulk": InitBulkParams, "screen": ScreenParams, "resource": Resources}
 
 
 if __name__ == "__main__":

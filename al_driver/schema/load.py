@@ -14,7 +14,9 @@ from al_driver.schema.resource import Resources, Role
 from al_driver.schema.suggest import nearest
 
 Kind = TypeVar("Kind", bound=Params)
-_TOP_KEY = {"run": "explore", "init_bulk": "structures"}
+ParamKind = Literal["run", "init_bulk", "screen"]
+_TOP_KEY: dict[ParamKind, str] = {"run": "explore", "init_bulk": "structures", "screen": "candidates"}
+_PARAM_KEYS = {"type_map", *_TOP_KEY.values()}
 
 
 def load_params(path: Path, kind: type[Kind]) -> Kind:
@@ -79,7 +81,7 @@ def _find_owner(content: Any, loc: tuple[int | str, ...]) -> tuple[dict[str, Any
     return found
 
 
-def check_order(param: Path, resource: Path, command: Literal["run", "init_bulk"] | None = None) -> None:
+def check_order(param: Path, resource: Path, command: ParamKind | None = None) -> None:
     """Refuse a param and a resource file that stand in each other's place, and a param file of another command.
 
     Raises
@@ -91,28 +93,29 @@ def check_order(param: Path, resource: Path, command: Literal["run", "init_bulk"
         first, second = read_jsonc(param), read_jsonc(resource)
     except ConfigError:
         return  # told where it is read
-    if first.keys() & {"default", *get_args(Role)} and "type_map" in second and "type_map" not in first:
+    if first.keys() & {"default", *get_args(Role)} and second.keys() & _PARAM_KEYS and not first.keys() & _PARAM_KEYS:
         raise ConfigError(f"{param} and {resource} are swapped: the param file, {resource}, comes first.")
-    other: Literal["run", "init_bulk"] = "init_bulk" if command == "run" else "run"
-    own_key, other_key = _TOP_KEY[command or "run"], _TOP_KEY[other]
-    if command is not None and other_key in first and own_key not in first:
-        raise ConfigError(f"{param} is for `al {other}`, since it has `{other_key}`; `al {command}` needs `{own_key}`.")
+    if command is None or _TOP_KEY[command] in first:
+        return
+    for other, key in _TOP_KEY.items():
+        if key in first:
+            needs = f"`al {command}` needs `{_TOP_KEY[command]}`"
+            raise ConfigError(f"{param} is for `al {other}`, since it has `{key}`; {needs}.")
 
 
-def kind_of(path: Path) -> Literal["run", "init_bulk"]:
-    """Say which command a param file is for: ``explore`` at top level → run, ``structures`` → init_bulk.
+def kind_of(path: Path) -> ParamKind:
+    """Say which command a param file is for, by what stands at its top level (`_TOP_KEY`).
 
     Raises
     ------
     ConfigError
-        If it has neither.
+        If nothing does that tells.
     """
     content = read_jsonc(path)
-    if "explore" in content:
-        return "run"
-    if "structures" in content:
-        return "init_bulk"
-    hints = (nearest(key, ["explore", "structures"]) for key in content)
+    for kind, key in _TOP_KEY.items():
+        if key in content:
+            return kind
+    hints = (nearest(key, _TOP_KEY.values()) for key in content)
     hint = next((hint for hint in hints if "mean" in hint), "")
-    message = f"needs `explore` (al run) or `structures` (al init_bulk) at top level; found neither{hint}"
-    raise ConfigError(Problem(message, file=path))
+    keys = " or ".join(f"`{key}` (al {kind})" for kind, key in _TOP_KEY.items())
+    raise ConfigError(Problem(f"needs {keys} at top level; found none of them{hint}", file=path))

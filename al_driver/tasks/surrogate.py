@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from al_driver.errors import ConfigError
 from al_driver.files import write_atomic, write_json
-from al_driver.layout import NOTES_FILE, PREDICTIONS_FILE, SURROGATE_JOB_FILE
+from al_driver.layout import FEATURES_FILE, NOTES_FILE, PREDICTIONS_FILE, SURROGATE_JOB_FILE
 from al_driver.screen.graph_cache import GraphCache
 from al_driver.screen.job import PredictJob
 from al_driver.screen.reading import Reader, Reading, Sample
@@ -47,6 +49,8 @@ def predict(job: PredictJob, folder: Path) -> None:
         reading.raise_problems()
     cache.save()
     graphs = [sample.graph for sample in reading.samples]
+    if job.features:
+        np.savez(folder / FEATURES_FILE, features=models[0].describe(graphs, job.max_atoms))
     columns = dict[str, list[str]]()
     for model in models:
         found = model.predict(graphs, job.max_atoms)

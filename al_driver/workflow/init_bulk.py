@@ -15,7 +15,7 @@ from al_driver.data.dataset import formula_name, write_dataset
 from al_driver.data.frames import carry_sites, frame_key, read_frames, site_arrays, write_frames
 from al_driver.data.gate import GateLimits, too_close
 from al_driver.data.ledger import Row, write_ledger
-from al_driver.errors import ConfigError, TasksFailed
+from al_driver.errors import TasksFailed
 from al_driver.files import write_json_lines
 from al_driver.layout import (
     DATASET_DIR,
@@ -28,7 +28,6 @@ from al_driver.layout import (
 from al_driver.schema.base import identity
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.resource import Role
-from al_driver.schema.suggest import nearest
 from al_driver.words import many
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.context import Context
@@ -41,6 +40,7 @@ from al_driver.workflow.stages import STAGES, read_entries, stage_inputs
 from al_driver.workflow.step import Record, Step
 
 log = logging.getLogger(__name__)
+ALL_STAGES = (*STAGES, "label", "split")
 PACKED: tuple[Role, ...] = ("relax", "aimd")
 """Stages that can be packed, beside the labels."""
 STAGE_FILE = "structures.extxyz"
@@ -151,23 +151,9 @@ def _run_split(context: Context, params: InitBulkParams, step: Step) -> Path:
     return folder.dataset
 
 
-def check_stage(stage: str) -> None:
-    """Refuse a stage that does not exist.
-
-    Raises
-    ------
-    ConfigError
-        Naming those there are.
-    """
-    names = [*STAGES, "label", "split"]
-    if stage not in names:
-        raise ConfigError(f"--redo {stage}: stages are {', '.join(names)}{nearest(stage, names)}")
-
-
 def set_aside_stages(folder: WorkFolder, stage: str) -> list[Path]:
     """Rename a stage, all later ones and what was made from them to ``.bak.N``, the last first; return the names."""
-    names = [*STAGES, "label", "split"]
-    later = names[names.index(stage) :]
+    later = ALL_STAGES[ALL_STAGES.index(stage) :]
     made = [folder.dataset, folder.valid, *([folder.structures] if LAST_GEOMETRY in later else [])]
     return [set_aside(path) for path in (*made, *(folder.root / name for name in reversed(later))) if path.exists()]
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from al_driver.data.ledger import SHORT
 from al_driver.explorers.base import Stage
 from al_driver.explorers.sweep import entries_of, structure_names
-from al_driver.files import hash_path, read_json, write_json
+from al_driver.files import hash_path, link, read_json, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import (
     AUDIT_FRAMES_FILE,
@@ -90,7 +89,7 @@ def run_query(
         what = f"{many(len(job.tasks), 'trajectory')} to score"
         context.run_tasks(step, "query", [task], stop_on_failure=True, what=what)
         for name in (*names, SUMMARY_FILE):
-            _link(task_folder / name, step.folder / name)
+            link(task_folder / name, step.folder / name)
         summary: dict[str, Any] = read_json(step.folder / SUMMARY_FILE)
         return summary
 
@@ -165,14 +164,3 @@ def describe(summary: dict[str, Any]) -> str:
         f"candidate {summary['candidate']} ({share['candidate']} %, {summary['selected']} kept)  "
         f"failed {summary['failed']} ({share['failed']} %)"
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Let a finished file stand in the step's folder too; a second copy only where the file system has no links."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        temporary.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)

@@ -6,15 +6,15 @@ says; a `--redo` of an earlier step takes that back from this step on.
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from al_driver.errors import ConfigError, StateMismatch
-from al_driver.layout import STEPS
+from al_driver.layout import STEPS, WorkFolder
+from al_driver.schema.suggest import nearest
 from al_driver.workflow.aside import check_reached, set_aside_from
 from al_driver.workflow.context import Context
 from al_driver.workflow.history import Position, is_before
-from al_driver.workflow.init_bulk import check_stage, set_aside_stages
 
 log = logging.getLogger(__name__)
 REDO, ACCEPT_FROM = "--redo", "--accept-from"
@@ -37,8 +37,8 @@ def request_steps(redo: str | None, accept_from: int | None) -> str | None:
     return request
 
 
-def request_stage(redo: str | None) -> str | None:
-    """Return what the user asks of ``al init_bulk``, as on the command line; None for nothing.
+def request_stage(redo: str | None, stages: Sequence[str]) -> str | None:
+    """Return what the user asks of ``al init_bulk`` or ``al screen``, as on the command line; None for nothing.
 
     Raises
     ------
@@ -47,7 +47,8 @@ def request_stage(redo: str | None) -> str | None:
     """
     if redo is None:
         return None
-    check_stage(redo)
+    if redo not in stages:
+        raise ConfigError(f"{REDO} {redo}: stages are {', '.join(stages)}{nearest(redo, stages)}")
     return f"{REDO} {redo}"
 
 
@@ -91,12 +92,18 @@ def redo_steps(context: Context, request: str | None) -> None:
     context.new_data = holds is not None and (holds.startswith(ACCEPT_FROM) or read_request(holds) == (0, STEPS[0]))
 
 
-def redo_stages(context: Context, request: str | None) -> None:
-    """Carry out a request of ``al init_bulk``."""
+def redo_stages(
+    context: Context, request: str | None, set_aside_stages: Callable[[WorkFolder, str], list[Path]]
+) -> None:
+    """Carry out a request of ``al init_bulk`` or ``al screen``.
+
+    Parameters
+    ----------
+    set_aside_stages
+        Sets a stage and all later ones of a folder aside, and returns what they are called now.
+    """
     _, moved = context.history.carry_out(
-        request,
-        lambda _: None,
-        lambda asked: set_aside_stages(context.folder, asked.removeprefix(f"{REDO} ")),
+        request, lambda _: None, lambda asked: set_aside_stages(context.folder, asked.removeprefix(f"{REDO} "))
     )
     _say_aside(moved)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from al_driver.files import read_json
 from al_driver.jobs.processes import is_running
-from al_driver.layout import AUDIT_FILE, INIT_STAGES, STEPS, WorkFolder
+from al_driver.layout import AUDIT_FILE, INIT_STAGES, SCREEN_STAGES, STEPS, WorkFolder
 from al_driver.workflow.counts import count_work
 from al_driver.workflow.history import History, find_work_folder
 from al_driver.workflow.lock import STALE_SECONDS, read_holder
@@ -24,7 +24,7 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the folder is not one of `al run` or `al init_bulk`.
+        If the folder is not one of `al run`, `al init_bulk` or `al screen`.
     """
     folder = find_work_folder(Path(directory), "al status")
     history = History(folder.history).read()
@@ -45,7 +45,11 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
         "step": history.get("step", ""),
         "tasks": {key: progress[key] for key in NO_TASKS} if is_current else dict(NO_TASKS),
         "iterations": iterations,
-        "stages": [{"name": name, **result} for name in INIT_STAGES if (result := _result(folder.root / name))],
+        "stages": [
+            {"name": name, **result}
+            for name in (*INIT_STAGES, *SCREEN_STAGES)
+            if (result := _result(folder.root / name))
+        ],
         "final": _result(folder.final),
         "files": count_work(folder.root),
         "warnings": find_version_changes(folder),

@@ -4,23 +4,27 @@ import logging
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
+from al_driver.layout import SCREEN_STAGES
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import check_order, kind_of, load_params, load_sound
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
+from al_driver.schema.screen import ScreenParams
 from al_driver.words import shown_path
 from al_driver.workflow.check import check_run
 from al_driver.workflow.check_init import check_init_bulk
 from al_driver.workflow.check_paths import find_missing
 from al_driver.workflow.check_programs import check_resources
+from al_driver.workflow.check_screen import check_screen
 from al_driver.workflow.context import Display
 from al_driver.workflow.hold import hold
-from al_driver.workflow.init_bulk import make_initial_data
+from al_driver.workflow.init_bulk import ALL_STAGES, make_initial_data, set_aside_stages
 from al_driver.workflow.initial import find_data
 from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_steps, request_stage, request_steps
 from al_driver.workflow.report import Report
 from al_driver.workflow.run import Verdict, run_loop
+from al_driver.workflow.screen import run_screen, set_aside_screen
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +81,31 @@ def init_bulk(
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
     report = check_init_bulk(params, resources)
     report.raise_errors()
-    request = request_stage(redo)
+    request = request_stage(redo, ALL_STAGES)
     with hold("init_bulk", params.work_dir, resources, display, **_files(param, resource)) as context:
         _warn(report)
-        redo_stages(context, request)
+        redo_stages(context, request, set_aside_stages)
         with forgotten_on_mismatch(context):
             made = make_initial_data(context, params)
         context.history.add("done", state="done", pending=None)
         log.info("done: the %s are in %s", "structures" if params.label_engine is None else "data", shown_path(made))
+        return made
+
+
+def screen(param: Path | str, resource: Path | str, *, redo: str | None = None, display: Display | None = None) -> Path:
+    """Screen candidates, or continue; return the folder of the structures that go on.
+
+    ``redo`` names a stage: it and all later ones are set aside and made anew.
+    """
+    check_order(Path(param), Path(resource), "screen")
+    params, resources = load_params(Path(param), ScreenParams), load_params(Path(resource), Resources)
+    check_screen(params, resources).raise_errors()
+    request = request_stage(redo, SCREEN_STAGES)
+    with hold("screen", params.work_dir, resources, display, **_files(param, resource)) as context:
+        redo_stages(context, request, set_aside_screen)
+        with forgotten_on_mismatch(context):
+            made = run_screen(context, params)
+        context.history.add("done", state="done", pending=None)
         return made
 
 
@@ -120,7 +141,7 @@ def check(param: Path | str, resource: Path | str, *, no_files: bool = False) ->
     return report
 
 
-PARAMS: dict[str, type[Params]] = {"run": RunParams, "init_bulk": InitBulkParams}
+PARAMS: dict[str, type[Params]] = {"run": RunParams, "init_bulk": InitBulkParams, "screen": ScreenParams}
 
 
 def _check_files(params: Params | None, resources: Resources | None, *, render: bool) -> Report:
@@ -129,6 +150,8 @@ def _check_files(params: Params | None, resources: Resources | None, *, render: 
         return check_run(params, resources, render=render)
     if isinstance(params, InitBulkParams):
         return check_init_bulk(params, resources, render=render)
+    if isinstance(params, ScreenParams):
+        return check_screen(params, resources, render=render)
     report = Report()
     if resources is not None:
         report.collect(lambda: check_resources(resources))

@@ -11,9 +11,10 @@ from al_driver.schema.jsonschema import FILES, schema_of, schema_text
 from al_driver.schema.load import kind_of, load_params
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
+from al_driver.schema.screen import ScreenParams
 
 ROOT = Path(__file__).parents[2]
-KINDS = {"run": RunParams, "init_bulk": InitBulkParams, "resource": Resources}
+KINDS = {"run": RunParams, "init_bulk": InitBulkParams, "screen": ScreenParams, "resource": Resources}
 EXAMPLES = sorted(
     file
     for pattern in ("params/*.json", "resources/*.json", "examples/*/*.json")

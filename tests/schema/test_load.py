@@ -149,5 +149,5 @@ def test_which_command_a_file_is_for(content, kind, tmp_path):
 def test_a_file_for_no_command_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"needs `explore` \(al run\) or `structures` .*; did you mean 'explore'\?"):
         kind_of(_write(tmp_path, {"seed": 1, "explor": {}}))
-    with pytest.raises(ConfigError, match=r"found neither$"):
+    with pytest.raises(ConfigError, match=r"found none of them$"):
         kind_of(_write(tmp_path, {"seed": 1}))

@@ -66,6 +66,10 @@ class Surrogate:
         values = np.array([member.predict(graphs, max_atoms)[0] for member in self.members])
         return Prediction(values.mean(axis=0), None, values)
 
+    def describe(self, graphs: Sequence[Graph], max_atoms: int | None = None) -> Floats:
+        """Return what the first network makes of each crystal before its head, shape (n_crystals, n_features)."""
+        return self.members[0].predict(graphs, max_atoms)[1]
+
 
 def load_surrogate(model: str | Path, device: str = "cpu") -> Surrogate:
     """Load a published model by its name, a checkpoint of the authors' code, or a folder that a fit left.

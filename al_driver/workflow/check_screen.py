@@ -1,0 +1,64 @@
+"""``al check`` of a screening: its crystals, its models, and how many candidates there will be."""
+
+from collections.abc import Iterator
+
+from al_driver.errors import Problem
+from al_driver.schema.resource import Resources
+from al_driver.schema.screen import ScreenParams
+from al_driver.screen.candidates import CandidateEntry, make_candidates
+from al_driver.screen.parents import read_parents
+from al_driver.screen.properties import UNITS, check_installed, find_model
+from al_driver.screen.ranking import check_properties
+from al_driver.workflow.check_programs import check_resources, render_scripts
+from al_driver.workflow.report import Report
+
+
+def check_screen(params: ScreenParams, resources: Resources | None, *, render: bool = False) -> Report:
+    """Check the files of ``al screen``; with ``render``, make the candidates, and tell how many there are."""
+    report = Report()
+    report.collect(check_installed)
+    for index, entry in enumerate(params.candidates):
+        report.collect(lambda entry=entry: _check_entry(entry), f"candidates[{index}]")  # type: ignore[misc]
+    for index, model in enumerate(params.models):
+        report.collect(lambda model=model: _check_model(model), f"models[{index}]")  # type: ignore[misc]
+    report.collect(lambda: _check_rank(params))
+    if resources is not None:
+        report.collect(lambda: check_resources(resources))
+    if render and not report.errors:
+        for index, entry in enumerate(params.candidates):
+            report.collect(
+                lambda entry=entry: report.plan.append(_foretell(entry, params.seed)),  # type: ignore[misc]
+                f"candidates[{index}]",
+            )
+        if resources is not None:
+            report.inputs |= render_scripts(resources, ["screen"])
+    return report
+
+
+def _check_entry(entry: CandidateEntry) -> Iterator[Problem]:
+    read_parents(entry.path, entry.supercell)
+    yield from ()
+
+
+def _check_model(model: str) -> Iterator[Problem]:
+    find_model(model)
+    yield from ()
+
+
+def _check_rank(params: ScreenParams) -> Iterator[Problem]:
+    """Hold what is ranked by against the models, where all of them are published ones: what those predict is known."""
+    if not set(params.models) <= set(UNITS):
+        return
+    check_properties(params.filters, params.rank, params.models)
+    wanted = {
+        "rank.by": params.rank.by != "mean",
+        "filters.max_uncertainty": params.filters.max_uncertainty is not None,
+    }
+    for key in (key for key, is_wanted in wanted.items() if is_wanted):
+        yield Problem(
+            "needs an uncertainty, which the published models do not give; fit an ensemble (al screen fit)", key
+        )
+
+
+def _foretell(entry: CandidateEntry, seed: int) -> str:
+    return f"{entry.called}: {make_candidates(entry, seed)[1].describe()}"

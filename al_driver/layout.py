@@ -37,6 +37,7 @@ DRAIN_FILE = "drain"  # there: the job starts nothing more
 SUBMITTED_FILE = "submitted.json"  # executor and job id
 ARRAY_FILE = "array.json"  # in an array's folder: its name, and the job folders of its elements
 ARRAY_LOG = "%a_log.out"  # beside it: what each element printed itself; SLURM fills in the index
+CONTINUED_FILE = "continued.json"  # in a task's folder: it went on from an earlier attempt
 STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too much failed
 FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
 RETRIED_FILE = "failed.retried.json"  # the same, once the task is run again in spite of it

@@ -20,6 +20,7 @@ from al_driver.errors import EngineError
 from al_driver.files import read_tail
 
 TAIL_BYTES = 1 << 16
+COPY_BYTES = 1 << 24
 _FIRST_LINE = re.compile(rb"^ITEM: TIMESTEP\s*?\n", re.MULTILINE)
 UNITS_IN_ANGSTROM = ("metal", "real")
 
@@ -102,6 +103,19 @@ def last_step(path: Path) -> int | None:
             break
         n_bytes *= 4
     return None
+
+
+def cut_dump(source: Path, target: Path, step: int) -> None:
+    """Copy what a dump holds before the first frame of a step or a later one."""
+    length = 0
+    with source.open("rb") as stream, target.open("wb") as copy:
+        while line := stream.readline():
+            if line.startswith(b"ITEM: TIMESTEP") and int(stream.readline()) >= step:
+                break
+            length = stream.tell()
+        stream.seek(0)
+        while length and (block := stream.read(min(length, COPY_BYTES))):
+            length -= copy.write(block)
 
 
 def _scan(path: Path) -> Iterator[_Frame | EngineError]:

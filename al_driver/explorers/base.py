@@ -239,6 +239,17 @@ class Explorer(Params):
         """
         cls.verify(directory)
 
+    def go_on(self, before: Path, directory: Path) -> bool:  # noqa: ARG002  (an explorer need not be able to)
+        """Take from an earlier attempt, which lacked time, what this one's dynamics can go on from.
+
+        Every frame stands once in what the two then leave.
+
+        Returns
+        -------
+        Whether there was anything; otherwise the dynamics begin anew.
+        """
+        return False
+
     @classmethod
     @abstractmethod
     def outcome(cls, directory: Path) -> Outcome:

@@ -17,6 +17,7 @@ from al_driver.data.lammps_dump import dump_steps, iter_steps, last_step, read_d
 from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt, read_version
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
+from al_driver.explorers.lammps_restart import go_on, join_parts
 from al_driver.explorers.lammps_template import check_template, make_values, render_input
 from al_driver.explorers.sweep import check_sweep, make_trajectories, read_entries
 from al_driver.files import find_disk_error
@@ -74,6 +75,14 @@ class LammpsExplorer(Explorer):
             if not _has_frames(directory / name):
                 message = read_error(output) or f"no frame in {name}; {last_lines(output)}"
                 raise EngineError("engine_error", directory, message)
+
+        join_parts(directory, cls.deviation_name)
+
+    def go_on(self, before: Path, directory: Path) -> bool:
+        """See `explorers.lammps_restart`; a user's own input writes no restart files, and begins anew."""
+        if self.template is not None:
+            return False
+        return go_on(before, directory, TRAJECTORY_FILE, self.deviation_name)
 
     @classmethod
     def outcome(cls, directory: Path) -> Outcome:

@@ -4,6 +4,7 @@ An attempt that failed holds ``failed.json``. A failure is *final* when the phys
 to blame too often; everything else is run again.
 """
 
+import logging
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from al_driver.errors import EngineError, Reason
 from al_driver.files import find_disk_error, read_json, read_tail, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FAILED_FILE, RETRIED_FILE, attempt_name, split_attempt
+
+log = logging.getLogger(__name__)
 
 MACHINE_SIGNALS = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
@@ -160,6 +163,29 @@ def recall_failures(
         for failure in failures if forgiving else ():
             forgive(failure)
         yield name, [] if forgiving else failures
+
+
+def prepare(attempt: Attempt) -> None:
+    """Write an attempt's inputs, and what it can go on from where a time limit or a preemption ended one before.
+
+    After anything else, a driver's own doing among it, a task begins anew, so that its result is that of any other run.
+    """
+    task = attempt.task
+    task.write_inputs(attempt.folder)
+    before = _find_cut_short(attempt)
+    if before is not None and task.go_on is not None and task.go_on(before.folder, attempt.folder):
+        log.info("%s goes on from %s", task.folder, before.folder.name)
+
+
+def _find_cut_short(attempt: Attempt) -> Attempt | None:
+    """Return the attempt whose failure is the last on record, if it only lacked time."""
+    for number in range(attempt.number - 1, 0, -1):
+        before = Attempt(attempt.task, number)
+        marks = [path for name in (FAILED_FILE, RETRIED_FILE) if (path := before.folder / name).exists()]
+        if marks:
+            told = read_json(marks[0])
+            return before if told["reason"] == "timeout" or "PREEMPTED" in told["detail"] else None
+    return None
 
 
 def is_judged(attempt: Attempt) -> bool:

@@ -23,6 +23,7 @@ from al_driver.jobs.attempts import (
     find_attempts,
     is_judged,
     judge,
+    prepare,
     recall_failures,
     write_failure,
 )
@@ -167,7 +168,7 @@ class _Batch:
             self._check_failures()
             moved.append(not self.stopping and self._fill())
             running = sum(len(job.begun) for job in self.jobs)
-            now = Progress(len(self.tasks), len(self.done), running, len(self.failed))
+            now = Progress(len(self.tasks), len(self.done), running, len(self.failed), self.watch.waits)
             if now != before and self.on_progress:
                 self.on_progress(now)
             if not self.jobs and (self.stopping or not (self.waiting or self.unsent)):
@@ -198,7 +199,7 @@ class _Batch:
             attempt = self.attempt(name)
             attempt.folder.mkdir(parents=True)
             try:
-                attempt.task.write_inputs(attempt.folder)
+                prepare(attempt)
             except EngineError as error:
                 self._fail(name, Failure(error.reason, error.detail, attempt.folder))
             else:

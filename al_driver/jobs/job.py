@@ -21,6 +21,7 @@ from al_driver.layout import CLAIM_FILE, DRAIN_FILE, GROUP_FILE
 STALE_SECONDS = 90.0
 CANCEL_SECONDS = 5.0
 CAUSE_SECONDS = 15.0
+ADVICE = {"OUT_OF_MEMORY": " (raise mem_gb)"}
 
 
 @dataclass
@@ -165,7 +166,7 @@ class Job:
     def ending(self, otherwise: str) -> Ending:
         """Return the ending of an attempt whose runner is gone: in the scheduler's word, where it has one."""
         known = self.cause if self._ended_from_outside else None
-        said = otherwise if known is None else f"was ended by SLURM: {known}"
+        said = otherwise if known is None else f"was ended by SLURM: {known}{ADVICE.get(known, '')}"
         return Ending(error=f"its job {said}", out_of_time=known in ("TIMEOUT", "DEADLINE"))
 
     def logs(self) -> list[Path]:

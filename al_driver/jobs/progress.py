@@ -14,6 +14,8 @@ class Progress:
     done: int
     running: int
     failed: int
+    waits: str = ""
+    """Why jobs wait in a scheduler's queue, in its words."""
 
 
 @dataclass(frozen=True)

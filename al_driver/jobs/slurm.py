@@ -5,14 +5,20 @@ how a job ended for as long as the controller remembers (``MinJobAge``). A word 
 told of, is no end; a scheduler that does not answer is waited for. Sources: sacct(1), squeue(1), *JOB STATE CODES*.
 """
 
+import logging
 import os
 import random
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from al_driver.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 ENDED = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
@@ -22,6 +28,14 @@ ENDED = frozenset(
 TAKEN = ENDED - {"CANCELLED", "COMPLETED", "FAILED"}
 """Those that the machine alone brings about."""
 
+NEVER = frozenset(
+    {"BadConstraints", "InvalidAccount", "InvalidQOS", "PartitionNodeLimit", "PartitionTimeLimit", "DeadLine",
+     "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "QOSMaxCpuPerJobLimit",
+     "QOSMaxNodePerJobLimit", "QOSMaxMemoryPerJob", "AssocMaxCpuPerJobLimit", "AssocMaxNodePerJobLimit"}
+)  # fmt: skip
+"""Reasons for which a job waits as long as it asks for what it does. Source: squeue(1), *JOB REASON CODES*."""
+
+FIRST_WHY_SECONDS, WHY_SECONDS = 30.0, 300.0
 LOST_SECONDS = 120.0
 LOST_ANSWERS = 3
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 2.0, 60.0
@@ -58,6 +72,11 @@ def squeue_command() -> list[str]:
     return ["squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i|%T", "-u", str(os.getuid())]
 
 
+def pending_command() -> list[str]:
+    """Return the query for why jobs of this user wait."""
+    return ["squeue", "-h", "-a", "-t", "pending", "-o", "%i|%r", "-u", str(os.getuid())]
+
+
 def find_command(name: str) -> list[str]:
     return ["squeue", "-h", "-a", "-t", "all", "-o", "%F", "-u", str(os.getuid()), f"--name={name}"]
 
@@ -74,6 +93,12 @@ def read_states(text: str) -> dict[str, str]:
         if mark and state.split():
             states.update(dict.fromkeys(expand_ids(job_ids.strip()), state.split()[0].rstrip("+")))
     return states
+
+
+def read_reasons(text: str) -> dict[str, str]:
+    """Return the reason of each job from lines ``JOBID|REASON``."""
+    lines = (line.partition("|") for line in text.splitlines())
+    return {job_id: reason.strip() for ids, _, reason in lines for job_id in expand_ids(ids.strip())}
 
 
 def expand_ids(text: str) -> list[str]:
@@ -100,6 +125,15 @@ def is_transient(words: str) -> bool:
     return any(known in words.lower() for known in TRANSIENT)
 
 
+def is_over(job_id: str, ask: Ask = ask_program) -> bool:
+    """Say whether the scheduler tells that nothing of a job runs: it has ended, or waits to run again."""
+    for argv in (["squeue", "-h", "-a", "-t", "all", "-o", "%A|%T", "-j", job_id], sacct_command([job_id])):
+        state = read_states(ask(argv) or "").get(job_id)
+        if state is not None:
+            return state in ENDED or state == "PENDING"
+    return False
+
+
 @dataclass
 class Watch:
     """What is known of the jobs of a batch. Asks when it is looked at, but never more often than its interval."""
@@ -110,6 +144,9 @@ class Watch:
     """The last state that was told, by job id."""
     wanted: set[str] = field(default_factory=set)
     """The ids that are asked for."""
+    waits: str = ""
+    """Why jobs wait in the queue, once they have waited for a while."""
+    _why_next: float = float("inf")
     _missing: dict[str, tuple[float, int]] = field(default_factory=dict)
     _accounting: bool = True
     _interval: float = SHORTEST_INTERVAL
@@ -166,8 +203,37 @@ class Watch:
                 self._missing.pop(job_id, None)
             if open_ids - told.keys():
                 self._accounting = not self._accounting  # the other program may know more
+        self._ask_why({job_id for job_id in open_ids if self.states.get(job_id) == "PENDING"}, now)
         self._interval = SHORTEST_INTERVAL if news else min(1.5 * self._interval, LONGEST_INTERVAL)
         self._next = now + self._interval * random.uniform(0.8, 1.2)  # noqa: S311  spreads the load of many drivers
+
+    def _ask_why(self, pending: set[str], now: float) -> None:
+        """Learn, seldom, why jobs wait; take out of the queue those that never start.
+
+        Raises
+        ------
+        ConfigError
+            With the scheduler's word, if there are such jobs.
+        """
+        if not pending:
+            self.waits, self._why_next = "", float("inf")
+        elif self._why_next > now + WHY_SECONDS:
+            self._why_next = now + FIRST_WHY_SECONDS
+        elif now >= self._why_next:
+            self._why_next = now + WHY_SECONDS
+            told = read_reasons(self.ask(pending_command()) or "")
+            reasons = {job_id: told[job_id] for job_id in pending & told.keys()}
+            said = ", ".join(f"{n} × {reason}" for reason, n in sorted(Counter(reasons.values()).items()))
+            if said and said != self.waits:
+                log.info("jobs wait in the queue: %s", said)
+            self.waits = said
+            never = sorted(job_id for job_id, reason in reasons.items() if reason in NEVER)
+            if never:
+                self.ask(["scancel", "--quiet", *never])
+                raise ConfigError(
+                    f"SLURM will not start {len(never)} jobs as they are: {reasons[never[0]]}. They left the queue.\n"
+                    "  Correct the resource file (timeout_min, nodes, mem_gb, qos …); the same command then goes on."
+                )
 
 
 @dataclass

@@ -27,6 +27,10 @@ class Task:
     """Asked when ``verify`` refuses and the program crashed by a signal of its own: raises `EngineError` unless what
     was written before is a result of its own."""
 
+    go_on: Callable[[Path, Path], bool] | None = None
+    """Takes from an earlier attempt's folder what the new one's, its inputs written, can go on from; says whether there
+    was anything. Asked where a time limit or a preemption ended the earlier one."""
+
     @property
     def name(self) -> str:
         return self.folder.name

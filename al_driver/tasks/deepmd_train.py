@@ -85,6 +85,7 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
     """Train, freeze, compress where asked, evaluate; return what `evaluation.json` holds."""
     import deepmd
     import deepmd_kalman
+    import deepmd_restart
     import deepmd_virtual
     import torch
     from deepmd.main import main as dp
@@ -93,20 +94,23 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
     weights = adopt_parent(config, parent) if parent else None
     if weights is not None:
         write_json(Path("input.json"), config)
-    losses = watch_training(spec["seed"], weights)
+    going_on = deepmd_restart.find_checkpoint()
+    begun = ["--restart", str(going_on[0])] if going_on else ["--init-model", str(parent)] if parent else []
+    losses = watch_training(spec["seed"], None if going_on else weights)
     refuse = partial(Failure, "engine_error")
     seen = deepmd_kalman.watch_filter(spec["kalman"], parent, refuse) if spec.get("kalman") else None
     try:
-        dp(["--pt", "train", "input.json", "-o", "out.json", *(["--init-model", str(parent)] if parent else [])])
+        dp(["--pt", "train", "input.json", "-o", "out.json", *begun])
     except RuntimeError as error:  # DeePMD-kit's own finding of what `watch_training` looks for
         found = re.search(r"NaN detected at batch +(\d+)|(non-finite.*)", str(error), re.IGNORECASE)
         if found:
             raise Failure("not_finite", f"member diverged: {found[2] or f'loss is NaN at step {found[1]}'}") from error
         raise
-    warm_start = check_first_loss(config, losses) if parent else None
+    warm_start = check_first_loss(config, losses) if parent and not going_on else None
     Path("model.ckpt.pt").resolve().replace("model.ckpt.pt")  # was a link to the file that carries the step in its name
     for name in ("checkpoint", "input_v2_compat.json"):
         Path(name).unlink(missing_ok=True)
+    deepmd_restart.remove_checkpoints()
     dp(["--pt", "freeze", "-c", "model.ckpt.pt", "-o", "frozen_model.pth"])
     if spec["compress"]:
         dp(["--pt", "compress", "-i", "frozen_model.pth", "-o", "compressed.pth"])
@@ -125,6 +129,7 @@ def run_training(config: dict[str, Any], spec: Mapping[str, Any]) -> dict[str, A
         "last_loss": losses.last,
         "warm_start": warm_start,
         "kalman": covariance,
+        **({"continued_from_step": going_on[1]} if going_on else {}),
         "versions": {"deepmd-kit": deepmd.__version__, "torch": torch.__version__},
     }
 

@@ -98,6 +98,15 @@ class Trainer(Params):
             ``not_finite`` when the training diverged, ``engine_error`` otherwise, naming the step where it happened.
         """
 
+    def go_on(self, before: Path, directory: Path) -> bool:  # noqa: ARG002  (a trainer need not be able to)
+        """Take from an earlier attempt, which lacked time, what this one's training can go on from.
+
+        Returns
+        -------
+        Whether there was anything; otherwise the training begins anew.
+        """
+        return False
+
     def committee_size(self) -> int:
         """Return how many models explore: as many as are trained, unless a training leaves more than one."""
         return self.models

@@ -28,6 +28,7 @@ from al_driver.trainers.deepmd_input import (
     read_preset,
     relative_path,
     set_schedule,
+    take_checkpoints,
 )
 from al_driver.trainers.deepmd_kalman import (
     FILTER_GOES_ON,
@@ -160,6 +161,9 @@ class DeepmdTrainer(Trainer):
         n_virtual, wanted = len(self.model_files(directory)) - 1, self.virtual_models * self._keeps_covariance
         if n_virtual != wanted:
             raise EngineError("engine_error", directory, f"{n_virtual} virtual models lie there; expected {wanted}")
+
+    def go_on(self, before: Path, directory: Path) -> bool:
+        return not self._keeps_covariance and take_checkpoints(before, directory)
 
     def warm_starts(self) -> bool:
         return self.warm_start is not False

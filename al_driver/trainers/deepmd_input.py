@@ -5,11 +5,14 @@ by. `fill_in` adds what belongs to one member: seeds, data, names. Everything is
 """
 
 import copy
+import shutil
 from os.path import relpath  # pathlib has no `walk_up` before Python 3.12
 from pathlib import Path
 from typing import Any
 
 from al_driver.errors import ConfigError, Problem
+from al_driver.files import write_json
+from al_driver.layout import CONTINUED_FILE
 from al_driver.schema.jsonc import read_jsonc
 from al_driver.seeds import make_seed
 from al_driver.trainers.base import Training
@@ -96,6 +99,20 @@ def fill_in(config: dict[str, Any], training: Training, directory: Path) -> dict
     if steps is not None:
         section["disp_freq"] = max(1, min(int(section.get("disp_freq", 1000)), steps // 10))
     return config
+
+
+def take_checkpoints(before: Path, directory: Path) -> bool:
+    """Copy the checkpoints of a training that did not end; `tasks.deepmd_restart` goes on from the last that loads."""
+    files = [*before.glob(f"{CHECKPOINT}-*.pt"), *before.glob("restart-*.pt")]
+    found = {path: step for path in files if (step := path.stem.rpartition("-")[2]).isdecimal()}
+    if not found:
+        return False
+    for path, step in found.items():
+        shutil.copyfile(path, directory / f"restart-{step}.pt")
+    if (before / LEARNING_CURVE).exists():
+        shutil.copyfile(before / LEARNING_CURVE, directory / LEARNING_CURVE)
+    write_json(directory / CONTINUED_FILE, {"from": before.name, "step": max(map(int, found.values()))})
+    return True
 
 
 def relative_path(path: Path, directory: Path) -> str:

@@ -12,7 +12,7 @@ from al_driver.explorers.base import Stage, Trajectory
 from al_driver.explorers.sweep import entries_of, make_trajectories, read_entries, structure_names
 from al_driver.files import read_json, write_json
 from al_driver.jobs.task import Task
-from al_driver.layout import MD_TASKS_FILE, task_name
+from al_driver.layout import CONTINUED_FILE, MD_TASKS_FILE, task_name
 from al_driver.query.job import MdTask
 from al_driver.schema.base import identity
 from al_driver.schema.run import RunParams
@@ -63,7 +63,11 @@ def run_explore(
         write_json(step.folder / MD_TASKS_FILE, [_describe(task, trajectory, factor) for task, trajectory in done])
         outcomes: Counter[str] = Counter(params.explore.outcome(task.folder)["state"] for task, _ in done)
         versions = sorted({version for task, _ in done if (version := params.explore.version(task.folder))})
-        return {"trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes, "versions": versions}
+        n_continued = sum((task.folder / CONTINUED_FILE).exists() for task, _ in done)
+        continued = {"continued": n_continued} if n_continued else {}
+        return {
+            "trajectories": len(tasks), "failed": len(tasks) - len(done), **outcomes, **continued, "versions": versions,
+        }  # fmt: skip
 
     def outputs(_: dict[str, Any]) -> list[str]:
         return [MD_TASKS_FILE, *(str(md["path"]) for md in read_json(step.folder / MD_TASKS_FILE))]
@@ -122,6 +126,7 @@ def _make_task(
         write_inputs=write_inputs,
         verify=explorer.verify,
         salvage=explorer.salvage,
+        go_on=explorer.go_on,
         output=explorer.output_name,
     )
 

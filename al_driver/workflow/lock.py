@@ -1,7 +1,8 @@
 """One driver a folder.
 
 ``al.lock`` names host, pid, process start time and SLURM job, and counts up while its driver lives. On the same host
-pid and start time decide whether it does; on another host the counter decides, by the observer's own clock.
+pid and start time decide whether it does; on another host SLURM, where it says that the driver's job ended, and
+otherwise the counter, by the observer's own clock.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from types import TracebackType
 from al_driver.errors import FolderLocked
 from al_driver.files import write_atomic
 from al_driver.jobs.processes import is_running, start_of
+from al_driver.jobs.slurm import is_over
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 90.0
@@ -33,10 +35,14 @@ class Holder:
     started: str | None
     slurm_job_id: str | None
     counter: int = 0
+    slurm_restarts: int = 0
+    """How often SLURM had queued the job again when this driver began."""
 
     @classmethod
     def of_this_process(cls) -> "Holder":
-        return cls(socket.gethostname(), os.getpid(), start_of(os.getpid()), os.environ.get("SLURM_JOB_ID"))
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        job_id = os.environ.get("SLURM_JOB_ID")
+        return cls(socket.gethostname(), os.getpid(), start_of(os.getpid()), job_id, slurm_restarts=restarts)
 
     def is_same_driver(self, other: "Holder | None") -> bool:
         return other is not None and replace(self, counter=0) == replace(other, counter=0)
@@ -128,6 +134,8 @@ class FolderLock:
     def _is_alive(self, holder: Holder) -> bool:
         if holder.host == self._me.host:
             return is_running(holder.pid, holder.started)
+        if self._job_is_over(holder):
+            return False
         self._say(f"{self.path} belongs to {holder}: watching it for {STALE_SECONDS:.0f} s to see whether it lives")
         deadline = time.monotonic() + STALE_SECONDS
         while time.monotonic() < deadline:
@@ -138,6 +146,14 @@ class FolderLock:
             if now != holder:
                 return True
         return False
+
+    def _job_is_over(self, holder: Holder) -> bool:
+        """Say whether SLURM ended the job that a driver on another host was, or was part of."""
+        if holder.slurm_job_id is None:
+            return False
+        if holder.slurm_job_id == self._me.slurm_job_id:  # queued again it is one job still
+            return holder.slurm_restarts < self._me.slurm_restarts
+        return is_over(holder.slurm_job_id)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):

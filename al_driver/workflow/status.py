@@ -44,6 +44,7 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
         "iteration": max(folder.iterations(), default=0),
         "step": history.get("step", ""),
         "tasks": {key: progress[key] for key in NO_TASKS} if is_current else dict(NO_TASKS),
+        "waits": progress.get("waits", "") if running and is_current else "",
         "iterations": iterations,
         "stages": [
             {"name": name, **result}

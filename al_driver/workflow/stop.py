@@ -34,10 +34,12 @@ def stop(directory: Path | str = ".") -> int:
     """
     given = WorkFolder(Path(directory))
     folder = given if given.driver.exists() else find_work_folder(Path(directory), "al stop")
-    if not is_held(folder.lock):
+    held = is_held(folder.lock)
+    if not held:
         _cancel_driver(folder)  # it may wait in the queue
     _ask_to_end(folder)
-    _cancel_driver(folder)
+    if held:
+        _cancel_driver(folder)
     if not folder.history.exists():  # its driver never began
         return 0
     with hold_as_it_is(folder, Resources(), None, "stop"):

@@ -111,6 +111,7 @@ def _make_task(context: Context, params: RunParams, training: Training, folder: 
         write_inputs=lambda directory: trainer.write_inputs(training, directory),
         verify=trainer.verify,
         output=trainer.output_name,
+        go_on=trainer.go_on,
     )
 
 

@@ -19,7 +19,8 @@ from al_driver.errors import EngineError
 from al_driver.explorers.base import Trajectory
 from al_driver.explorers.lammps import LammpsExplorer
 from al_driver.explorers.sweep import make_trajectories, read_entries
-from al_driver.jobs.attempts import Attempt, Ending, judge
+from al_driver.files import read_json
+from al_driver.jobs.attempts import Attempt, Ending, judge, prepare, write_failure
 from al_driver.jobs.task import Task
 
 TYPE_MAP = ["Ge", "Si"]  # lesson 33: the models know more elements than the structures have
@@ -232,6 +233,43 @@ def test_a_segfault_keeps_the_frames_before_it_and_a_kill_does_not(
     outcome, steps = explorer.outcome(task.folder), dump_steps(task.folder / "traj.lammpstrj")
     assert outcome["state"] == "crashed" and outcome["step"] == steps[-1] and outcome["why"]
     assert len(list(explorer.read_frames(task.folder, None, TYPE_MAP))) == len(steps) > 1
+
+
+@pytest.mark.needs("lmp", "dp")
+def test_dynamics_go_on_after_a_time_limit_and_count_no_frame_twice(
+    tmp_path: Path, lmp: str, models: list[str]
+) -> None:
+    explorer = make_explorer(tmp_path, silicon(), {"ensemble": "nvt", "n_steps": 100, "dump_every": 2})
+
+    def write_inputs(directory: Path) -> None:
+        explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, models, directory)
+
+    task = Task(tmp_path / "task", (lmp, *explorer.arguments()), write_inputs, explorer.verify, go_on=explorer.go_on)
+    steps: dict[int, list[int]] = {}
+    for number, restart in ((1, "restart.20"), (2, "restart.50"), (3, "")):
+        attempt = Attempt(task, number)
+        attempt.folder.mkdir()
+        prepare(attempt)
+        with (attempt.folder / "output").open("w") as output:
+            child = subprocess.Popen(task.argv, cwd=attempt.folder, stdout=output, stderr=output)
+            while restart and child.poll() is None and not (attempt.folder / restart).exists():
+                time.sleep(0.01)
+            if restart:
+                wrapped = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+                os.kill(int(wrapped[0]) if wrapped else child.pid, signal.SIGKILL)
+            code = child.wait()
+        failure = judge(attempt, Ending(code=code, timed_out=60.0 if restart else None))
+        if failure is not None:
+            write_failure(failure)
+            steps[number] = dump_steps(attempt.folder / "traj.lammpstrj")
+    assert failure is None
+    assert read_json(task.folder / "continued.json")["from"] == "task.try-2"
+    assert dump_steps(task.folder / "traj.lammpstrj") == deviation_steps(task.folder) == list(range(0, 101, 2))
+    assert not list(task.folder.glob("restart.*")) and explorer.outcome(task.folder)["state"] == "ended"
+    frames = dict(explorer.read_frames(task.folder, None, TYPE_MAP))
+    for number, seen in steps.items():  # what was calculated twice agrees
+        earlier = dict(explorer.read_frames(tmp_path / f"task.try-{number}", None, TYPE_MAP))
+        assert max(abs(frames[step].positions - earlier[step].positions).max() for step in seen) < 1e-9
 
 
 @pytest.mark.needs("lmp", "dp")

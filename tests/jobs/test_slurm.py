@@ -69,16 +69,51 @@ class Scheduler:
 
     def __init__(self, **answers: str | None) -> None:
         self.answers, self.asked, self.now = answers, [], 0.0
+        self.told: list[list[str]] = []
 
     def __call__(self, argv: list[str]) -> str | None:
         self.asked.append(argv[0])
-        return self.answers.get(argv[0])
+        self.told.append(argv)
+        return self.answers.get("why" if "pending" in argv else argv[0])
 
     def watch(self, *job_ids: str) -> Watch:
         watch = Watch(ask=self, clock=lambda: self.now)
         for job_id in job_ids:
             watch.add(job_id)
         return watch
+
+
+def look(scheduler: Scheduler, watch: Watch, seconds: int) -> None:
+    """Look at a job every second, as a batch does."""
+    for _ in range(seconds):
+        scheduler.now += 1
+        watch.state("5_0")
+
+
+def test_why_jobs_wait_is_asked_seldom_and_told_once(caplog):
+    caplog.set_level("INFO", "al_driver")
+    scheduler = Scheduler(
+        squeue="5_[0-2]|PENDING\n5_3|RUNNING\n", why="5_0|Resources\n5_[1-2]|Priority\n6|Dependency\n"
+    )
+    watch = scheduler.watch("5_0", "5_1", "5_2", "5_3")
+    look(scheduler, watch, 25)
+    assert watch.waits == "" and not any("pending" in argv for argv in scheduler.told)
+    look(scheduler, watch, 900)
+    assert watch.waits == "2 × Priority, 1 × Resources"
+    assert 2 <= sum("pending" in argv for argv in scheduler.told) <= 4
+    assert [record.message for record in caplog.records] == ["jobs wait in the queue: 2 × Priority, 1 × Resources"]
+    scheduler.answers["squeue"] = "5_[0-3]|RUNNING\n"
+    look(scheduler, watch, 100)
+    assert watch.waits == ""
+
+
+def test_a_request_that_can_never_start_ends_with_the_word_of_the_scheduler():
+    scheduler = Scheduler(squeue="5_[0-2]|PENDING\n", why="5_0|Resources\n5_[1-2]|PartitionTimeLimit\n")
+    watch = scheduler.watch("5_0", "5_1", "5_2")
+    with pytest.raises(ConfigError) as refused:
+        look(scheduler, watch, 200)
+    assert str(refused.value).startswith("SLURM will not start 2 jobs as they are: PartitionTimeLimit.")
+    assert "timeout_min" in str(refused.value) and scheduler.told[-1] == ["scancel", "--quiet", "5_1", "5_2"]
 
 
 def test_one_query_tells_of_all_jobs_and_quiet_ones_are_asked_for_seldom():

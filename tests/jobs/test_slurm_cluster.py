@@ -4,9 +4,11 @@ import signal
 import time
 
 import pytest
-from batch_program import wait_until
+from batch_program import run_scripts, wait_until
 from on_cluster import PROGRAMS, array_ids, details, in_background, run_cluster, sleep_once, slurm
 from test_resume import count_lines, finish, logging_scripts, start_driver
+
+from al_driver.jobs import slurm as slurm_module
 
 pytestmark = [pytest.mark.needs(*PROGRAMS)]
 
@@ -51,6 +53,25 @@ def test_a_node_that_dies_with_its_processes_still_writing_is_fenced(tmp_path, c
         cluster.daemon("slurmd", "-D", "-N", node)
         cluster.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)  # it may be back already
         wait_until(lambda: set(cluster.run("sinfo", "-h", "-N", "-p", "debug", "-o", "%t").split()) == {"idle"}, 30)
+
+
+def test_why_a_job_waits_is_told(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(slurm_module, "FIRST_WHY_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_module, "WHY_SECONDS", 1.0)
+    blocker = cluster.run("sbatch", "--parsable", "-N3", "--ntasks-per-node=4", "-o/dev/null", "--wrap", "sleep 99")
+    seen = []
+
+    def look(progress):
+        seen.append(progress.waits)
+        if progress.waits not in ("", "1 × None"):  # the scheduler has not looked at it yet
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_scripts(tmp_path, {"t": "touch result"}, slurm(nodes=3, tasks_per_node=4), on_progress=look)
+    finally:
+        cluster.run("scancel", blocker.strip())
+    assert seen[-1] in ("1 × Resources", "1 × Priority")
 
 
 def test_a_preempted_job_is_run_again(tmp_path, cluster):

@@ -77,6 +77,35 @@ def test_lock_of_another_host_is_stale_when_its_counter_stands_still(
     assert "elsewhere" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("told", "mine", "over"),
+    [
+        ("7|NODE_FAIL", {}, True),
+        ("7|PENDING", {}, True),
+        ("7|RUNNING", {}, False),
+        ("", {}, False),
+        ("7|RUNNING", {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}, True),
+        ("7|RUNNING", {"SLURM_JOB_ID": "7"}, False),
+    ],
+    ids=["failed", "waits", "runs", "unknown", "queued-again", "one-job-two-hosts"],
+)
+def test_lock_of_another_host_is_stale_at_once_when_slurm_says_that_its_job_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, mine: dict[str, str], over: bool
+) -> None:
+    program = tmp_path / "bin/squeue"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{told}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(lock_module, "STALE_SECONDS", 0.5)
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    write_lock(tmp_path / "al.lock", host="elsewhere", slurm_job_id="7")
+    said: list[str] = []
+    with FolderLock(tmp_path / "al.lock", said.append):
+        assert bool(said) is not over
+
+
 def test_lock_of_another_host_holds_while_its_counter_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_module, "STALE_SECONDS", 5.0)
     path = tmp_path / "al.lock"

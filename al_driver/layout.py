@@ -18,6 +18,7 @@ SHORTLIST_FILE = "shortlist.npz"  # candidates that are compared with each other
 FEATURES_FILE = "features.npz"  # what they are compared by
 SURROGATE_JOB_FILE = "surrogate.json"  # what the program of property surrogates is asked
 PREDICTIONS_FILE = "predictions.csv"  # its answer
+MODEL_DIR = "model"  # or the surrogate that was fitted
 NOTES_FILE = "notes.json"  # beside it: what there is to say of the crystals
 SUMMARY_FILE = "summary.json"
 FRAMES_FILE = "frames.csv"

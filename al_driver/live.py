@@ -233,16 +233,6 @@ def file_bar(console: Console, what: str = "files") -> Iterator[Callable[[int, i
         bar.stop()
 
 
-@contextlib.contextmanager
-def count_bar(console: Console, what: str) -> Iterator[Callable[[int], None]]:
-    """Draw, in a terminal, how many there are so far, where nobody knows how many there will be."""
-    if not console.is_terminal:
-        yield lambda _done: None
-        return
-    with console.status(f"{what} …") as line:
-        yield lambda done: line.update(f"{what}: {done}")
-
-
 def print_conversion(result: "Conversion", console: Console) -> None:
     """Print what `al convert` read, left out, and wrote."""
 

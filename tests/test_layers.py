@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "al_driver"
 LAYERS = {
-    6: ["cli", "cli_console", "cli_data", "cli_kpu", "cli_screen", "cli_slurm", "live", "live_explain", "__main__"],
+    6: ["cli", "cli_console", "cli_data", "cli_kpu", "cli_screen", "cli_slurm", "__main__",
+        "live", "live_explain", "live_screen"],
     5: ["workflow", "tasks"],
     4: ["jobs", "schema"],  # they compose the nouns' own parameters
     3: ["engines", "trainers", "explorers", "query", "structures", "screen", "plots"],

@@ -5,27 +5,87 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from al_driver.schema.base import Params
+from al_driver.schema.base import Bool, Fraction, Int, NonNegativeFloat, Params, PositiveFloat, PositiveInt
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
-class PredictJob(Params):
+class Job(Params):
+    """What every job is told."""
+
+    inputs: Annotated[tuple[Path, ...], Field(min_length=1)]
+    """Absolute paths, or patterns."""
+    base: Path
+    """Paths in a table are relative to this folder where they lie in it."""
+    cache: Path | None = None
+    """Where graphs are kept."""
+    skip: Bool = False
+    """Leave out what cannot be read."""
+    device: Device = "auto"
+
+
+class PredictJob(Job):
     """Predict properties of crystals."""
 
     do: Literal["predict"] = "predict"
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of published models, absolute paths of others."""
-    inputs: Annotated[tuple[Path, ...], Field(min_length=1)]
-    """Absolute paths, or patterns."""
-    base: Path
-    """Paths in the table are relative to this folder where they lie in it."""
-    cache: Path | None = None
-    """Where graphs are kept."""
-    skip: bool = False
-    """Leave out what cannot be read."""
-    features: bool = False
+    features: Bool = False
     """Leave the first model's vectors of the crystals too, in ``features.npz``."""
-    device: Device = "auto"
-    max_atoms: Annotated[int, Field(ge=1)] | None = None
+    max_atoms: PositiveInt | None = None
     """Atoms in a batch."""
+
+
+class FitSettings(Params):
+    """How networks are trained."""
+
+    members: PositiveInt = 4
+    """Size of the ensemble."""
+    epochs: PositiveInt = 100
+    """At most."""
+    patience: PositiveInt = 30
+    """Epochs without a better validation error after which a training ends."""
+    batch_atoms: PositiveInt = 384
+    """Atoms in a step, at most."""
+    learning_rate: PositiveFloat = 3e-3
+    """The largest; it rises for a tenth of the steps, then falls."""
+    weight_decay: NonNegativeFloat = 1e-3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the head's vector that is left out in training, and in the uncertainty "dropout"."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network that stay as they are: embedding, convs, convs.0 …"""
+    valid: Annotated[Fraction, Field(gt=0, lt=1)] = 0.1
+    """Share of the crystals that says when to stop."""
+    calibrate: Annotated[Fraction, Field(gt=0, lt=1)] = 0.15
+    """Share that no training sees at all: it gives uncertainties their scale."""
+    seed: Int = 0
+    atom_features: PositiveInt = 64
+    head_features: PositiveInt = 32
+    convolutions: PositiveInt = 3
+    hidden: PositiveInt = 1
+    """Layers of the head; of a fit from scratch, as the three above."""
+
+
+class FitJob(Job):
+    """Fit a surrogate, from scratch or from another."""
+
+    do: Literal["fit"] = "fit"
+    target: str | None = None
+    """Which of the known properties; needed where there are several."""
+    unit: str = ""
+    start: str | None = None
+    """The surrogate whose weights are the first."""
+    classify: Bool = False
+    """The property is 0 or 1."""
+    settings: FitSettings
+
+
+class EvaluateJob(Job):
+    """Compare predictions with known values."""
+
+    do: Literal["evaluate"] = "evaluate"
+    model: str
+    target: str | None = None
+
+
+AnyJob = Annotated[PredictJob | FitJob | EvaluateJob, Field(discriminator="do")]

@@ -117,11 +117,13 @@ class CrystalGraphNet(nn.Module):  # type: ignore[misc]
         total = atoms.new_zeros(len(batch.counts), atoms.shape[1]).index_add(0, batch.owner, atoms)
         return total / batch.counts[:, None]
 
-    def head(self, crystals: Tensor) -> Tensor:
-        """Return the output for the crystals' vectors, from `describe`."""
+    def head(self, crystals: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the output for the crystals' vectors, from `describe`.
+
+        ``mask``, of shape (head_features,), stands for one draw of the dropout, in evaluation too.
+        """
         hidden = functional.softplus(self.conv_to_fc(functional.softplus(crystals)))
-        if self.shape.classification or self.shape.dropout:
-            hidden = self.dropout(hidden)
+        hidden = self.dropout(hidden) if mask is None else hidden * mask
         for layer in self.fcs:
             hidden = functional.softplus(layer(hidden))
         output = self.fc_out(hidden)

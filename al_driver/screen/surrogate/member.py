@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from al_driver.screen.crystals import Floats
 from al_driver.screen.graph import Graph
 from al_driver.screen.surrogate.batch import MAX_ATOMS, make_batch, split_by_atoms
 from al_driver.screen.surrogate.cgcnn import CrystalGraphNet
+
+N_NEAREST = 3  # crystals of the training that a distance is taken to
 
 
 @dataclass
@@ -22,6 +25,8 @@ class Member:
         The property.
     mean, std
         Of the training's targets: the property is ``mean + std × output``.
+    seen
+        The vectors of the crystals that it was trained on, (n_crystals, n_features); None where nobody kept them.
     """
 
     net: CrystalGraphNet
@@ -29,6 +34,7 @@ class Member:
     unit: str
     mean: float
     std: float
+    seen: Floats | None = None
 
     @property
     def is_classifier(self) -> bool:
@@ -56,6 +62,35 @@ class Member:
         if not values:
             return np.empty(0), np.empty((0, self.net.shape.atom_features))
         return torch.cat(values).cpu().double().numpy(), torch.cat(vectors).cpu().double().numpy()
+
+    def distance(self, vectors: Floats) -> Floats:
+        """Return how far crystals lie from those of the training: the mean of the three nearest, shape (n_crystals,).
+
+        Each feature counts in units of its deviation among those of the training.
+        """
+        if self.seen is None:
+            raise ValueError("the crystals of the training are not known")
+        units = self.seen.std(axis=0) + 1e-6
+        tree = cKDTree(self.seen / units)
+        nearest = min(N_NEAREST, len(self.seen))
+        return np.asarray(tree.query(vectors / units, k=[*range(1, nearest + 1)])[0].mean(axis=1), dtype=float)
+
+    def dropout_std(self, vectors: Floats, n_passes: int = 64) -> Floats:
+        """Return the property's spread over passes with dropout in the head, shape (n_crystals,).
+
+        Everything else, the normalisations among it, stays as training left it. The draws are the same for each
+        crystal and each call, so that a batch does not matter.
+        """
+        share = self.net.dropout.p
+        if not share or self.is_classifier:
+            return np.zeros(len(vectors))
+        device = next(self.net.parameters()).device
+        draws = torch.rand(n_passes, self.net.shape.head_features, generator=torch.Generator().manual_seed(0))
+        masks = ((draws >= share).float() / (1 - share)).to(device)
+        crystals = torch.as_tensor(vectors, dtype=torch.float32, device=device)
+        with torch.inference_mode():
+            passes = torch.stack([self.scale(self.net.head(crystals, mask)) for mask in masks])
+            return np.asarray(passes.std(dim=0, unbiased=False).cpu().double())
 
     def scale(self, output: torch.Tensor) -> torch.Tensor:
         """Return the property for the network's output, shape (n_crystals,)."""

@@ -5,7 +5,7 @@ prediction = model.predict(make_graphs(make_crystals(structures)))
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from al_driver.screen.graph import Graph
 from al_driver.screen.properties import UNITS, find_published
 from al_driver.screen.surrogate.checkpoint import read_published
 from al_driver.screen.surrogate.member import Member
+from al_driver.screen.surrogate.storage import read_members
+from al_driver.screen.uncertainty import Kind, Scale
 
 FILES = (".pth.tar", ".pth", ".pt")
 
@@ -34,18 +36,34 @@ class Prediction:
         Its uncertainty, (n_crystals,); None where the surrogate has no honest one.
     by_member
         Each member's own, (n_members, n_crystals).
+    scores
+        Of each kind of doubt there is, (n_crystals,), before any scale.
+    vectors
+        What the first member makes of each crystal, (n_crystals, n_features): crystals that are alike lie close.
     """
 
     mean: Floats
     std: Floats | None
     by_member: Floats
+    scores: dict[Kind, Floats]
+    vectors: Floats
 
 
 @dataclass
 class Surrogate:
-    """Members that predict one property; their mean counts."""
+    """Members that predict one property; their mean counts.
+
+    Attributes
+    ----------
+    uncertainty
+        Which kind `predict` tells, by the scale of that name; None without scales.
+    scales
+        Fitted on held-out crystals.
+    """
 
     members: list[Member]
+    uncertainty: Kind | None = None
+    scales: dict[Kind, Scale] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -55,6 +73,11 @@ class Surrogate:
     def unit(self) -> str:
         return self.members[0].unit
 
+    @property
+    def scale(self) -> Scale | None:
+        """The scale of what `predict` tells."""
+        return self.scales[self.uncertainty] if self.uncertainty else None
+
     def to(self, device: str | torch.device) -> "Surrogate":
         """Move the networks to a device."""
         for member in self.members:
@@ -63,12 +86,25 @@ class Surrogate:
 
     def predict(self, graphs: Sequence[Graph], max_atoms: int | None = None) -> Prediction:
         """Predict the property of each crystal; batches hold at most so many atoms."""
-        values = np.array([member.predict(graphs, max_atoms)[0] for member in self.members])
-        return Prediction(values.mean(axis=0), None, values)
+        told = [member.predict(graphs, max_atoms) for member in self.members]
+        values = np.array([value for value, _ in told])
+        vectors = [vector for _, vector in told]
+        scores = self._score(values, vectors)
+        std = self.scale.std(scores[self.scale.kind]) if self.scale else None
+        return Prediction(values.mean(axis=0), std, values, scores, vectors[0])
 
-    def describe(self, graphs: Sequence[Graph], max_atoms: int | None = None) -> Floats:
-        """Return what the first network makes of each crystal before its head, shape (n_crystals, n_features)."""
-        return self.members[0].predict(graphs, max_atoms)[1]
+    def _score(self, values: Floats, vectors: list[Floats]) -> dict[Kind, Floats]:
+        """Return each kind of doubt that this surrogate has a source of."""
+        scores: dict[Kind, Floats] = {"constant": np.ones(values.shape[1])}
+        if len(self.members) > 1:
+            scores["ensemble"] = values.std(axis=0, ddof=1)
+        own = list(zip(self.members, vectors, strict=True))
+        if all(member.net.dropout.p and not member.is_classifier for member in self.members):
+            spreads = [member.dropout_std(vector) for member, vector in own]
+            scores["dropout"] = np.sqrt(np.mean(np.square(spreads), axis=0))
+        if all(member.seen is not None for member in self.members):
+            scores["distance"] = np.mean([member.distance(vector) for member, vector in own], axis=0)
+        return scores
 
 
 def load_surrogate(model: str | Path, device: str = "cpu") -> Surrogate:
@@ -86,8 +122,13 @@ def load_surrogate(model: str | Path, device: str = "cpu") -> Surrogate:
         if path.name == str(model) and not path.name.endswith(FILES):
             find_published(str(model))  # tells what there is
         raise ConfigError(Problem(f"does not exist{nearest_file(path)}", file=path))
+    if path.is_dir():
+        members, card = read_members(path)
+        scales = {scale.kind: scale for scale in card.scales}
+        return Surrogate(members, card.uncertainty if card.uncertainty in scales else None, scales).to(device)
     if not path.name.endswith(FILES):
-        raise ConfigError(Problem(f"is no model; expected a file that ends in {', '.join(FILES)}", file=path))
+        message = f"is no model; expected a folder that a fit left, or a file that ends in {', '.join(FILES)}"
+        raise ConfigError(Problem(message, file=path))
     return Surrogate([read_published(path)]).to(device)
 
 

@@ -14,26 +14,19 @@ import typer
 import typer.core
 
 from al_driver import __version__
-from al_driver.cli_console import make_console, make_display
+from al_driver.cli_console import GOES_ON, make_console, make_display
 from al_driver.cli_data import convert, explain, filter_frames, gather
 from al_driver.cli_kpu import kpu
 from al_driver.cli_screen import screen
 from al_driver.cli_slurm import stop, submit
-from al_driver.errors import AlError, LeaveJobs
+from al_driver.errors import AlError, Interrupted, LeaveJobs
 
-_GOES_ON = "interrupted; the same command goes on from here"
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
 INTERRUPTED = {
-    "run": _GOES_ON, "init_bulk": _GOES_ON, "init-bulk": _GOES_ON, "retry": _GOES_ON,
+    "run": GOES_ON, "init_bulk": GOES_ON, "init-bulk": GOES_ON, "retry": GOES_ON,
     "convert": _BEGINS, "gather": _BEGINS, "kpu": _BEGINS, "screen": _BEGINS,
 }  # fmt: skip
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(AlError):
-    """Somebody ended this program; what runs was ended with it, or left alone as asked."""
-
-    exit_code = 130
 
 
 class _Commands(typer.core.TyperGroup):

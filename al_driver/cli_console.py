@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
     from al_driver.workflow.context import Display
 
+GOES_ON = "interrupted; the same command goes on from here"
 WIDTH_OF_FILES = 120
 
 

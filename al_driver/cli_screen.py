@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from al_driver.cli_console import make_display
+from al_driver.cli_console import GOES_ON, make_display
+from al_driver.errors import Interrupted
 
 STAGE = "stage"
 
@@ -86,7 +87,10 @@ def run_stage(
     """Make candidates, predict, filter, rank: the word may be left out (al screen PARAM RESOURCE)."""
     from al_driver.workflow.verbs import screen as run_screen
 
-    run_screen(param, resource, redo=redo, display=make_display())
+    try:
+        run_screen(param, resource, redo=redo, display=make_display())
+    except KeyboardInterrupt:
+        raise Interrupted(GOES_ON) from None
 
 
 @screen.command()

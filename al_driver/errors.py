@@ -40,6 +40,12 @@ class AlError(Exception):
     exit_code = 1
 
 
+class Interrupted(AlError):
+    """Somebody ended this program; what runs was ended with it, or left alone as asked."""
+
+    exit_code = 130
+
+
 class ConfigError(AlError):
     """The input, or the site's settings, are wrong. Holds every problem found, not only the first."""
 

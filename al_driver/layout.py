@@ -19,6 +19,7 @@ FEATURES_FILE = "features.npz"  # what they are compared by
 SURROGATE_JOB_FILE = "surrogate.json"  # what the program of property surrogates is asked
 PREDICTIONS_FILE = "predictions.csv"  # its answer
 MODEL_DIR = "model"  # or the surrogate that was fitted
+RANKED_FILE = "ranked.csv"  # candidates, the best first
 NOTES_FILE = "notes.json"  # beside it: what there is to say of the crystals
 SUMMARY_FILE = "summary.json"
 FRAMES_FILE = "frames.csv"

@@ -20,6 +20,8 @@ Codes = NDArray[np.uint8]
 """Shape (n_orderings, n_sites): what stands on each site, codes from 1."""
 MOST_COMPARED = 4e9
 """Sites looked at, of all orderings under all operations, in one exhaustive choice: some ten seconds."""
+MOST_ROWS = 500_000
+"""Orderings in one exhaustive choice, before equivalent ones are left out."""
 CHUNK = 4096
 DRAWS_PER_ORDERING = 50  # a class that so many draws each did not find is left
 
@@ -63,7 +65,7 @@ def find_stabiliser(ordering: Codes, permutations: Sites) -> NDArray[np.bool_]:
 
 
 def enumerate_orderings(start: Codes, choices: Sequence[Choice], permutations: Sites) -> Codes | None:
-    """Return one ordering of every class, or None where that is too much work (`MOST_COMPARED`).
+    """Return one ordering of every class, or None where that is too much work (`MOST_COMPARED`, `MOST_ROWS`).
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def enumerate_orderings(start: Codes, choices: Sequence[Choice], permutations: S
             continue
         n_sources = int((found[0] == choice.source).sum())
         n_rows = len(found) * comb(n_sources, choice.n)
-        if n_rows * permutations.size > MOST_COMPARED:
+        if n_rows > MOST_ROWS or n_rows * permutations.size > MOST_COMPARED:
             return None
         picks = np.array(list(combinations(range(n_sources), choice.n)), dtype=np.intp).reshape(-1, choice.n)
         sources = np.array([np.flatnonzero(row == choice.source) for row in found]).reshape(len(found), n_sources)

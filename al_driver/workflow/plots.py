@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_driver.errors import AlError
 from al_driver.files import hash_json, read_json, write_json
-from al_driver.layout import AUDIT_FILE, PLOTS_DIR, PLOTS_FILE, WorkFolder
+from al_driver.layout import AUDIT_FILE, PLOTS_DIR, PLOTS_FILE, SCREEN_STAGES, WorkFolder
 from al_driver.plots.style import drawing, write_figure
 from al_driver.workflow.history import History
 from al_driver.workflow.plot_data import (
@@ -21,6 +21,7 @@ from al_driver.workflow.plot_data import (
     draw_labels_of,
     draw_learning_of,
     draw_parity_of,
+    draw_ranking_of,
     draw_selected_of,
     read_query,
 )
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 DRAWING = 1
 """Raised when pictures look different: those of an earlier version are then out of date."""
-NAMES = DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS = tuple(
-    f"{name}.png" for name in ("deviation", "selected", "learning_curve", "parity", "coverage", "labels")
+NAMES = DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING = tuple(
+    f"{name}.png" for name in ("deviation", "selected", "learning_curve", "parity", "coverage", "labels", "ranking")
 )
 
 
@@ -97,8 +98,9 @@ def write_plots(root: Path) -> PlotReport:
 
 def plan_plots(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
     """Return the pictures that can be drawn, and a line for each that cannot."""
-    if History(folder.history).read()["kind"] == "init_bulk":
-        return _plan_init_bulk(folder)
+    kind = History(folder.history).read()["kind"]
+    if kind in _OTHER_PLANS:
+        return _OTHER_PLANS[kind](folder)
     plots: list[Plot] = []
     nothing: list[str] = []
     trained: list[tuple[str, Path]] = []
@@ -147,6 +149,17 @@ def _plan_init_bulk(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
     if Record.read(split):
         return [_plan(folder.root / PLOTS_DIR / LABELS, [split], partial(draw_labels_of, folder))], []
     return [], [f"no {LABELS} before the structures are labelled and split; an init_bulk has no other pictures"]
+
+
+def _plan_screen(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
+    ranked = folder.root / SCREEN_STAGES[-1]
+    if Record.read(ranked):
+        return [_plan(folder.root / PLOTS_DIR / RANKING, [ranked], partial(draw_ranking_of, ranked))], []
+    return [], [f"no {RANKING} before the candidates are ranked"]
+
+
+_OTHER_PLANS = {"init_bulk": _plan_init_bulk, "screen": _plan_screen}
+"""How the pictures of a folder are planned that is no run's."""
 
 
 def _plan(path: Path, steps: Sequence[Path], draw: Callable[[], "Figure | str"]) -> Plot:

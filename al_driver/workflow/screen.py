@@ -22,6 +22,7 @@ from al_driver.layout import (
     FEATURES_FILE,
     NOTES_FILE,
     PREDICTIONS_FILE,
+    RANKED_FILE,
     SCREEN_STAGES,
     SELECTED_FILE,
     STRUCTURES_DIR,
@@ -41,12 +42,12 @@ from al_driver.workflow.aside import set_aside
 from al_driver.workflow.child import DIAGNOSIS_FILE
 from al_driver.workflow.context import Context
 from al_driver.workflow.init_bulk import write_structures
+from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.surrogates import PROGRAM
 
 log = logging.getLogger(__name__)
 CANDIDATES_FILE = "candidates.extxyz"
-RANKED_FILE = "ranked.csv"
 
 
 def run_screen(context: Context, params: ScreenParams) -> Path:
@@ -59,9 +60,11 @@ def run_screen(context: Context, params: ScreenParams) -> Path:
     StateMismatch
         If the folder was made from another input.
     """
-    made = _make(context, params)
-    predicted = _predict(context, params, made)
-    _rank(context, params, made, predicted)
+    with Plotter(context.folder.root) as plotter:
+        made = _make(context, params)
+        predicted = _predict(context, params, made)
+        _rank(context, params, made, predicted)
+        plotter.finish()
     return context.folder.root / SCREEN_STAGES[-1] / STRUCTURES_DIR
 
 
@@ -178,7 +181,9 @@ def _rank(context: Context, params: ScreenParams, made: Step, predicted: Step) -
         chosen = [_with_prediction(frames[index], predictions, index) for index in ranking.selected]
         write_frames(step.folder / SELECTED_FILE, chosen)
         write_structures(step.folder / STRUCTURES_DIR, chosen)
-        return {"lines": describe(ranking.reasons), "ranked": len(ranking.order), "selected": len(chosen)}
+        counts = {"ranked": len(ranking.order), "selected": len(chosen)}
+        unit = record.result["units"].get(params.rank.property, "")
+        return counts | {"property": params.rank.property, "unit": unit, "lines": describe(ranking.reasons)}
 
     result = context.run_step(step, work, [RANKED_FILE, SELECTED_FILE, STRUCTURES_DIR]).result
     log.info("rank: %s", result["lines"])

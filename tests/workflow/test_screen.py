@@ -56,6 +56,8 @@ def test_candidates_are_predicted_and_the_best_go_on(folder):
     assert [atoms.info["id"] for atoms in chosen] == [row["id"] for row in rows[:3]]
     assert [len(ase.io.read(file)) for file in sorted(made.glob("*.vasp"))] == [len(atoms) for atoms in chosen]
     assert chosen[0].info["predicted_formation-energy-per-atom"] == pytest.approx(energies[0])
+    assert ase.io.read(folder / "work/rank/selected.extxyz").info["multiplicity"] >= 1
+    assert (folder / "work/plots/ranking.png").read_bytes().startswith(b"\x89PNG")
     table = folder / "predicted.csv"
     assert al_driver.status(folder / "work")["kind"] == "screen"
     arguments = ["screen", "predict", "formation-energy-per-atom", str(made / "000.vasp"), "-o", str(table)]

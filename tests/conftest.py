@@ -29,8 +29,11 @@ def find_program(name: str) -> str | None:
     An absolute path is any file, and ``module:NAME`` a Python package, which is not imported.
     """
     if name.startswith("module:"):
-        spec = importlib.util.find_spec(name.removeprefix("module:"))
-        return None if spec is None else spec.origin
+        try:
+            spec = importlib.util.find_spec(name.removeprefix("module:"))
+        except ModuleNotFoundError:  # the package that it would be in
+            return None
+        return None if spec is None else spec.origin or name
     if Path(name).is_absolute():
         return name if Path(name).is_file() else None
     return shutil.which(name) or shutil.which(name, path=str(VENV_BIN))

@@ -39,6 +39,7 @@ DRAIN_FILE = "drain"  # there: the job starts nothing more
 SUBMITTED_FILE = "submitted.json"  # executor and job id
 ARRAY_FILE = "array.json"  # in an array's folder: its name, and the job folders of its elements
 ARRAY_LOG = "%a_log.out"  # beside it: what each element printed itself; SLURM fills in the index
+SPOILED_SUFFIX = ".disk"  # of an attempt that is set aside, because its disk took nothing more
 CONTINUED_FILE = "continued.json"  # in a task's folder: it went on from an earlier attempt
 STOPPED_FILE = "stopped.json"  # beside the jobs: the batch was stopped, too much failed
 FAILED_FILE = "failed.json"  # in an attempt's folder: why it failed
@@ -80,8 +81,8 @@ def attempt_name(name: str, attempt: int) -> str:
 
 
 def split_attempt(name: str) -> tuple[str, int] | None:
-    """Return the task's name and the attempt's number; None for the name of anything else."""
-    task, mark, number = name.rpartition(".try-")
+    """Return the task's name and the attempt's number, set aside or not; None for the name of anything else."""
+    task, mark, number = name.removesuffix(SPOILED_SUFFIX).rpartition(".try-")
     return (task, int(number)) if mark and number.isdecimal() else None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from al_driver.errors import EngineError, Reason
 from al_driver.files import find_disk_error, read_json, read_tail, write_json
 from al_driver.jobs.task import Task
-from al_driver.layout import FAILED_FILE, RETRIED_FILE, attempt_name, split_attempt
+from al_driver.layout import FAILED_FILE, RETRIED_FILE, SPOILED_SUFFIX, attempt_name, split_attempt
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ class Attempt:
     @property
     def folder(self) -> Path:
         return self.task.folder.with_name(attempt_name(self.task.name, self.number))
+
+    @property
+    def spoiled(self) -> Path:
+        """Where it lies once it is set aside for its disk's sake."""
+        return self.folder.with_name(f"{self.folder.name}{SPOILED_SUFFIX}")
 
 
 @dataclass(frozen=True)
@@ -189,8 +194,9 @@ def _find_cut_short(attempt: Attempt) -> Attempt | None:
 
 
 def is_judged(attempt: Attempt) -> bool:
-    """Say whether an attempt's failure is on record, so that it is not counted twice."""
-    return (attempt.folder / FAILED_FILE).exists() or (attempt.folder / RETRIED_FILE).exists()
+    """Say whether an attempt's failure is on record, or it is set aside, so that it is not counted twice."""
+    places = (attempt.folder / FAILED_FILE, attempt.folder / RETRIED_FILE, attempt.spoiled)
+    return any(place.exists() for place in places)
 
 
 def forgive(failure: Failure) -> None:

@@ -5,7 +5,6 @@ An attempt that failed for it is set aside by a rename, which needs no room, so 
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count
 
 from al_driver.files import check_room
 from al_driver.jobs.attempts import Attempt, Ending, judge
@@ -41,7 +40,6 @@ def leave_batch(jobs: Iterable[Job], attempt_of: Callable[[str], Attempt], *, ke
 
 
 def _set_aside(attempt: Attempt) -> None:
-    folder = attempt.folder
-    names = (folder.with_name(f"{folder.name}.disk-{number}") for number in count(1))
+    """Rename an attempt. Its number is used up: what may still write into it writes where nobody reads."""
     with suppress(OSError):  # a read-only disk keeps it as it is
-        folder.rename(next(name for name in names if not name.exists()))
+        attempt.folder.rename(attempt.spoiled)

@@ -11,7 +11,7 @@ from batch_program import make_task, run_scripts
 
 from al_driver.errors import DiskError, StateMismatch
 from al_driver.jobs import job as job_module
-from al_driver.jobs.attempts import Attempt
+from al_driver.jobs.attempts import Attempt, find_attempts
 from al_driver.jobs.group import write_group
 from al_driver.jobs.journal import claim_job
 from al_driver.schema.resource import Profile
@@ -31,12 +31,12 @@ def test_a_full_disk_ends_the_batch_and_blames_no_task(tmp_path, disk, executor)
     assert first.startswith(f"nothing can be written in {folder}: No space left on device (")
     assert "then give the same command again" in second
     assert (folder / "whole/result").exists()
-    assert (folder / "fills.try-1.disk-1/waste").exists() and (folder / "late.try-1.disk-1").exists()
+    assert (folder / "fills.try-1.disk/waste").exists() and (folder / "late.try-1.disk").exists()
     assert not list(folder.glob("**/failed.json"))
     disk.remount("size=9m")
     again = run_scripts(folder, dict.fromkeys(scripts, "touch result"), profile)
     assert [task.name for task in again.done] == list(scripts) and again.failed == {}
-    assert (folder / "fills/result").exists()
+    assert (folder / "fills/result").exists() and find_attempts([make_task(folder / "late", "")]) == {"late": 1}
 
 
 def test_what_a_program_says_of_its_own_disk_is_the_machines_failure(tmp_path):

@@ -67,7 +67,7 @@ Where = Annotated[Device, typer.Option(help="auto takes a GPU where there is one
 Members = Annotated[int, typer.Option(metavar="K", min=1, help="Size of the ensemble.")]
 Epochs = Annotated[int, typer.Option(metavar="N", min=1, help="At most.")]
 Patience = Annotated[int, typer.Option(metavar="N", min=1, help="Stop after so many epochs that were no better.")]
-Rate = Annotated[float, typer.Option("--learning-rate", metavar="RATE", help="The largest on the way.")]
+Rate = Annotated[float, typer.Option("--learning-rate", metavar="RATE", min=1e-9, help="The largest on the way.")]
 Dropout = Annotated[float, typer.Option(metavar="SHARE", min=0, max=0.95, help="Of the head, in training.")]
 Valid = Annotated[float, typer.Option(metavar="SHARE", min=0.01, max=0.9, help="Of the crystals: says when to stop.")]
 Calibrate = Annotated[
@@ -125,22 +125,11 @@ def fit(
     skip: Skip = False, cache: Cache = None, device: Where = Device.auto,
 ) -> None:  # fmt: skip
     """Fit a surrogate to crystals with known properties."""
-    from al_driver.live_screen import count_bar, evaluation_table
-    from al_driver.screen.job import FitSettings
-    from al_driver.workflow.surrogates import fit as fit_surrogate
-
-    settings = FitSettings(
-        members=members, epochs=epochs, patience=patience, learning_rate=learning_rate, dropout=dropout,
-        valid=valid, calibrate=calibrate, seed=seed,
+    _fit(
+        inputs, out, {"target": target, "unit": unit, "classify": classify},
+        {"members": members, "epochs": epochs, "patience": patience, "learning_rate": learning_rate,
+         "dropout": dropout, "valid": valid, "calibrate": calibrate, "seed": seed}, skip, cache, device,
     )  # fmt: skip
-    with count_bar() as progress:
-        found, notes = fit_surrogate(
-            inputs, out, target=target, unit=unit, classify=classify, settings=settings, skip=skip, cache=cache,
-            device=device.value, progress=progress,
-        )  # fmt: skip
-    _print_notes(notes)
-    _print_table(evaluation_table(found | {"unit": unit}))
-    sys.stdout.write(f"{out}\n")
 
 
 @screen.command()
@@ -154,21 +143,29 @@ def finetune(
     skip: Skip = False, cache: Cache = None, device: Where = Device.auto,
 ) -> None:  # fmt: skip
     """Go on with a surrogate's weights on crystals with known properties."""
+    frozen = tuple(name for name in freeze.split(",") if name)
+    _fit(
+        inputs, out, {"start": model, "target": target, "unit": unit},
+        {"members": members, "epochs": epochs, "patience": patience, "learning_rate": learning_rate, "freeze": frozen,
+         "dropout": dropout, "valid": valid, "calibrate": calibrate, "seed": seed}, skip, cache, device,
+    )  # fmt: skip
+
+
+def _fit(
+    inputs: list[Path], out: Path, asked: dict[str, Any], settings: dict[str, Any], skip: bool, cache: Path | None,
+    device: Device,
+) -> None:  # fmt: skip
     from al_driver.live_screen import count_bar, evaluation_table
     from al_driver.screen.job import FitSettings
     from al_driver.workflow.surrogates import fit as fit_surrogate
 
-    settings = FitSettings(
-        members=members, epochs=epochs, patience=patience, learning_rate=learning_rate, dropout=dropout,
-        valid=valid, calibrate=calibrate, seed=seed, freeze=tuple(name for name in freeze.split(",") if name),
-    )  # fmt: skip
     with count_bar() as progress:
         found, notes = fit_surrogate(
-            inputs, out, start=model, target=target, unit=unit, settings=settings, skip=skip, cache=cache,
-            device=device.value, progress=progress,
+            inputs, out, settings=FitSettings(**settings), skip=skip, cache=cache, device=device.value,
+            progress=progress, **asked,
         )  # fmt: skip
     _print_notes(notes)
-    _print_table(evaluation_table(found | {"unit": unit}))
+    _print_table(evaluation_table(found | {"unit": asked["unit"]}))
     sys.stdout.write(f"{out}\n")
 
 

@@ -12,7 +12,9 @@ import pytest
 import torch
 from ase.data import covalent_radii
 from crystals import perovskite
+from typer.testing import CliRunner
 
+from al_driver.cli_screen import screen
 from al_driver.errors import ConfigError
 from al_driver.screen.crystals import make_crystals
 from al_driver.screen.graph_cache import make_graphs
@@ -283,6 +285,12 @@ def test_the_commands_from_data_to_predictions(tmp_path):
     assert [row["radius"] for row in compared] == [row["radius"] for row in predicted]
     errors = [abs(float(row["radius"]) - float(row["known"])) for row in compared]
     assert np.mean(errors) == pytest.approx(found["mae"], rel=1e-5)
+
+
+@pytest.mark.parametrize("option", ["--learning-rate", "--members", "--epochs", "--valid", "--calibrate"])
+def test_settings_that_cannot_be_are_refused(option, tmp_path):
+    refused = CliRunner().invoke(screen, ["fit", str(tmp_path), "-o", str(tmp_path / "model"), option, "0"])
+    assert refused.exit_code == 2 and option in refused.output
 
 
 def test_inputs_that_do_not_serve(tmp_path):

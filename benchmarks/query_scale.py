@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from ase.build import bulk
+from ase import Atoms
 
 from al_driver.data.lammps import write_data
 from al_driver.data.lammps_dump import dump_steps, last_step
@@ -23,18 +23,20 @@ from al_driver.query.job import QueryJob
 
 FRAME = (
     "ITEM: TIMESTEP\n{0}\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS pp pp pp\n0 5.43\n0 5.43\n0 5.43\n"
-    "ITEM: ATOMS id type x y z fx fy fz\n1 1 0 0 {1:.6f} 0 0 0\n2 1 2.7 2.7 2.7 0 0 0\n"
+    "ITEM: ATOMS id type x y z fx fy fz\n1 1 {1:.6f} {2:.6f} {3:.6f} 0 0 0\n2 1 2.7 2.7 2.7 0 0 0\n"
 )
 
 
 def write_trajectory(folder: Path, n_frames: int) -> None:
     folder.mkdir(parents=True)
-    write_data(folder / "structure.data", bulk("Si", a=5.43), ["Si"])
-    scores = np.random.default_rng(1).uniform(0.01, 0.35, n_frames)
+    atoms = Atoms("Si2", [[0, 0, 0], [2.7, 2.7, 2.7]], cell=[5.43] * 3, pbc=True)
+    write_data(folder / "structure.data", atoms, ["Si"])
+    rng = np.random.default_rng(1)
+    scores, places = rng.uniform(0.01, 0.35, n_frames), rng.uniform(0.0, 1.2, (n_frames, 3))
     with (folder / "traj.lammpstrj").open("w") as dump, (folder / "model_devi.out").open("w") as deviations:
         deviations.write("#       step         max_devi_v ...\n")
         for index, score in enumerate(scores):
-            dump.write(FRAME.format(10 * index, 0.3 * score))
+            dump.write(FRAME.format(10 * index, *places[index]))
             deviations.write(f"{10 * index:12d}" + f" {score:18.6e}" * 6 + "\n")
     (folder / "output").write_text("LAMMPS (22 Jul 2025)\nTotal wall time: 0:00:01\n")
 
@@ -45,7 +47,7 @@ def write_job(folder: Path) -> None:
     query = {"uncertainty": "committee", "lower": 0.1, "upper": 0.3, "max_select": 20}
     job = QueryJob.model_validate(
         {"query": query, "explorer": "lammps", "stop_after": 10**6, "type_map": ["Si"], "seed": 7, "iteration": 0,
-         "structures": ["si"], "tasks": [md], "guard": {"min_distance": 0}}
+         "structures": ["si"], "tasks": [md]}
     )  # fmt: skip
     (folder / QUERY_JOB_FILE).write_text(json.dumps(job.model_dump(mode="json")))
 

@@ -6,7 +6,8 @@ of `al_driver`. eV/Å.
 With P = L Lᵀ, block by block, u² = |∂F/∂w · L|² is the Kalman prediction uncertainty of a force (ALKPU, arXiv
 2411.13850). Most of it lies in a few directions of the whitened weights, much the same for all frames: the leading
 right singular vectors v_k of gradients ∂(c·F)/∂w · L, for random combinations c of the forces of rattled, strained
-training frames. Three of them ranked frames as all weights do, where three random directions did not.
+training frames. They are scaled to one length: else the few frames with the largest would choose. Three directions rank
+frames as all weights do (`benchmarks/virtual_committee.py`), where three random ones did not.
 
 Take M = K + 1 models, the m-th moved by Σ_k B_mk L v_k, with B's columns orthonormal and orthogonal to (1, …, 1): their
 deviation is σ² = Σ_k |∂F/∂w · L v_k|² / M exactly, since the moves have no mean. Pairs ± would tell nothing more at
@@ -143,10 +144,11 @@ def find_directions(factors: Sequence[Any], gradients: Any, n_models: int) -> tu
     sizes = [len(factor) for factor in factors]
     pieces = zip(torch.split(gradients, sizes, dim=1), factors)  # noqa: B905
     whitened = torch.cat([piece @ factor for piece, factor in pieces], dim=1)
-    _, values, vectors = torch.linalg.svd(whitened, full_matrices=False)
+    alike = torch.nn.functional.normalize(whitened, dim=1, eps=1e-300)
+    vectors = torch.linalg.svd(alike, full_matrices=False).Vh
     leading = vectors[:n_models] * torch.sign(vectors[:n_models].sum(dim=1, keepdim=True))
     pieces = zip(torch.split(leading, sizes, dim=1), factors)  # noqa: B905
-    captured = float((values[:n_models] ** 2).sum() / (values**2).sum())
+    captured = float((whitened @ leading.T).square().sum() / whitened.square().sum())
     return torch.cat([piece @ factor.T for piece, factor in pieces], dim=1), captured
 
 

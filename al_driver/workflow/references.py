@@ -6,52 +6,87 @@ compared with the reference of the run before anything trains. Of other data not
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from al_driver.data.sources import find_paths
 from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError, Problem, StateMismatch
 from al_driver.files import read_json
 from al_driver.layout import SETTINGS_FILE
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
-from al_driver.schema.run import RunParams
+from al_driver.schema.run import DataSource, RunParams
 from al_driver.workflow.initial import locate
 from al_driver.workflow.step import Record, describe_changes
 
 MOST_SHOWN = 4
+MOST_LEVELS = 2
+"""Folders from a system up to its work folder: ``init/dataset/Si8``, ``iter.0000/label/dataset/Si8``."""
+OTHER_ERRORS = "Errors on these data are against another reference than the models learn from"
 
 
 def check_references(params: RunParams) -> Iterator[Problem]:
-    """Yield which of ``init_data`` were labelled with other settings than the run's own labels will be."""
+    """Yield which data were labelled with other settings than the run's own labels will be: errors of ``init_data``,
+    which would train, and warnings of ``valid_data``."""
     if params.allow_mixed:
         return
-    engine = params.label_engine
     for index, source in enumerate(params.init_data):
-        key = f"init_data[{index}]"
-        try:
-            if source.init_bulk is not None:
-                made = load_params(source.init_bulk, InitBulkParams)
-                planned = made.label_engine
-                if planned is not None and not made.work_dir.exists():
-                    yield from _compare(planned.settings(), engine, key)
-                    continue
-            for settings in find_settings(locate(source, "init_data", params)):
-                yield from _compare(settings, engine, key)
-        except (ConfigError, FileNotFoundError):
-            continue  # told where files are checked
+        yield from _check_source(source, "init_data", index, params)
+    for index, source in enumerate(params.valid_data):
+        for problem in _check_source(source, "valid_data", index, params):
+            yield replace(problem, message=f"{problem.message.splitlines()[0]}\n  {OTHER_ERRORS}", severity="warning")
 
 
-def find_settings(dataset: Path) -> Iterator[dict[str, Any]]:
-    """Yield the settings with which a dataset was labelled: by a label step, an ``init_bulk``, or what was gathered."""
-    for folder in (dataset.parent, dataset.parent / "label", dataset.parent.parent):
+def _check_source(source: DataSource, noun: str, index: int, params: RunParams) -> Iterator[Problem]:
+    """Yield in what the settings of one source differ from those of the run's own labels."""
+    key, engine = f"{noun}[{index}]", params.label_engine
+    try:
+        if source.init_bulk is not None:
+            made = load_params(source.init_bulk, InitBulkParams)
+            planned = made.label_engine
+            if planned is not None and not made.work_dir.exists():
+                yield from _compare(planned.settings(), engine, key)
+                return
+        for settings in find_settings(locate(source, noun, params)):
+            yield from _compare(settings, engine, key)
+    except (ConfigError, FileNotFoundError):
+        return  # told where files are checked
+
+
+def find_settings(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the settings with which data were labelled: by a label step, an ``init_bulk``, or what was gathered.
+
+    Parameters
+    ----------
+    path
+        A dataset, a system in it, or a pattern of either.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing.
+    """
+    told: list[dict[str, Any]] = []
+    for place in find_paths(path):
+        for settings in _settings_above(place):
+            if settings not in told:
+                told.append(settings)
+                yield settings
+
+
+def _settings_above(place: Path) -> Iterator[dict[str, Any]]:
+    """Yield the settings that the nearest folder knows, from the data upwards as far as a label step may lie."""
+    folders = [place, *place.parents][: 1 + MOST_LEVELS]
+    for folder in [step for above in folders[1:] for step in (above, above / "label")]:
         record = Record.read(folder)
         if record is not None and isinstance(record.inputs.get("label"), dict):
             yield record.inputs["label"]
             return
-    for gathered in (dataset / SETTINGS_FILE, dataset.parent / SETTINGS_FILE):
-        if gathered.is_file():
-            yield from read_json(gathered).values()
+    for folder in folders:
+        if (folder / SETTINGS_FILE).is_file():
+            yield from read_json(folder / SETTINGS_FILE).values()
             return
 
 

@@ -35,7 +35,7 @@ def write_labelled(folder: Path, label: dict[str, Any]) -> None:
     engine = read_params(folder, label=label).label_engine
     record = Record("f", label_inputs(engine, ["Si"]) | label_detail(engine), {"labelled": 1}, [], "now")
     (folder / "made/label").mkdir(parents=True)
-    (folder / "made/dataset").mkdir()
+    (folder / "made/dataset/Si8").mkdir(parents=True)
     write_json(folder / "made/label/step.json", {**vars(record)})
 
 
@@ -49,11 +49,27 @@ def test_an_init_bulk_that_is_still_to_be_made(tmp_path: Path) -> None:
     assert not list(check_references(read_params(write_init(tmp_path, LJ), init_data=source)))
 
 
-def test_a_dataset_beside_its_label_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", ["made/dataset", "made/dataset/Si8", "made/dataset/*", "m*/dataset"])
+def test_a_dataset_beside_its_label_step(tmp_path: Path, data: str) -> None:
     write_labelled(tmp_path, OTHER)
-    (found,) = check_references(read_params(tmp_path, init_data=["made/dataset"]))
+    (found,) = check_references(read_params(tmp_path, init_data=[data]))
     assert "pair_style: lj/cut 6.0 → lj/cut 5.0" in found.message
-    assert not list(check_references(read_params(tmp_path, init_data=["made/dataset"], label=OTHER)))
+    assert not list(check_references(read_params(tmp_path, init_data=[data], label=OTHER)))
+
+
+@pytest.mark.parametrize("data", ["made/label/dataset", "made/label/dataset/Si8"])
+def test_the_labels_of_an_iteration(tmp_path: Path, data: str) -> None:
+    write_labelled(tmp_path, OTHER)
+    (tmp_path / "made/label/dataset/Si8").mkdir(parents=True)
+    (found,) = check_references(read_params(tmp_path, init_data=[data]))
+    assert "pair_style: lj/cut 6.0 → lj/cut 5.0" in found.message
+
+
+def test_validation_data_of_another_reference_are_a_warning(tmp_path: Path) -> None:
+    write_labelled(tmp_path, OTHER)
+    (found,) = check_references(read_params(tmp_path, init_data=["data"], valid_data=["made/dataset"]))
+    assert (found.key, found.severity) == ("valid_data[0]", "warning")
+    assert "against another reference than the models learn from" in found.message
 
 
 @pytest.mark.parametrize("below", [".", "Si8"])

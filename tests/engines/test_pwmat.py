@@ -102,6 +102,16 @@ def test_how_it_converges_is_not_part_of_the_settings(tmp_path: Path) -> None:
     assert warmer.settings() != engine.settings()
 
 
+@pytest.mark.parametrize(
+    ("later", "same"),
+    [("SCF_ITER1_1 = 40 4 3 1.0 0.2 2\n", True), ("SCF_ITER1_1 = 40 4 3 1.0 0.025 1\n", False), ("", False)],
+)
+def test_moving_atoms_have_the_smearing_of_their_own_line(tmp_path: Path, later: str, same: bool) -> None:
+    engine = make_engine(tmp_path, ETOT + "SCF_ITER0_1 = 100 4 3 0.0 0.2 2\n" + later)
+    assert (engine.identity("aimd") == engine.identity()) is same  # only then do its frames keep their labels
+    assert engine.identity("relax") == engine.identity("aimd")
+
+
 def test_keys_change_in_a_copy_and_another_start_mixes_less(tmp_path: Path) -> None:
     engine = make_engine(tmp_path / "a", ETOT + "KERK_AMIX = 0.3\n")
     (tmp_path / "new").mkdir()

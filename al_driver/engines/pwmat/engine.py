@@ -196,7 +196,7 @@ class Pwmat(Engine):
         grid: Any = user.words("MP_N123")[:6] or self.kpoints
         return {
             "engine": self.engine,
-            "input": numbers_of(user, elements_of(user, self.pseudopotentials)),
+            "input": numbers_of(user, elements_of(user, self.pseudopotentials), moves=calculation != "label"),
             "pseudopotentials": identity(self.pseudopotentials) if self.dftb is None else {},
             "dftb": identity(self.dftb and self.dftb.slater_koster),
             "dftb_detail": "" if self.dftb is None else self.dftb.detail_of(user).replace(",", " ").split(),

@@ -23,7 +23,7 @@ _NOT_NUMBERS = re.compile(
 )
 """Keys that say where files lie, how atoms move or how it runs, or that `settings` tells by themselves."""
 _THRESHOLDS = ("WG_ERROR", "E_ERROR", "RHO_ERROR", "RHO_RELATIVE_ERROR")
-_OF_THE_WAY = re.compile(r"SCF_ITER[01]_\d+|KERK_.*|PULAY_.*|LDAU_MIX|SCF_SPECIAL|" + "|".join(_THRESHOLDS))
+_OF_THE_WAY = re.compile(r"SCF_ITER[01]_\d+|KERK_.*|PULAY_.*|LDAU_MIX|" + "|".join(_THRESHOLDS))
 """Keys that say how self-consistency is reached, and how near."""
 _KERK_AMIX = 0.4  # PWmat's own
 
@@ -147,10 +147,12 @@ def renumber(user: EtotInput, elements: Mapping[int, str], species: Iterable[str
     return found
 
 
-def numbers_of(user: EtotInput, elements: Mapping[int, str]) -> dict[str, list[float | str]]:
+def numbers_of(user: EtotInput, elements: Mapping[int, str], *, moves: bool = False) -> dict[str, list[float | str]]:
     """Return, in a form that spelling does not change, the keys that decide energies and forces.
 
-    Of the lines ``SCF_ITER0_n`` only the smearing does, the last two words of the last one.
+    Of the lines ``SCF_ITERx_n`` only the smearing does, the last two words of the last one: of ``SCF_ITER0_n`` for a
+    frame by itself, of ``SCF_ITER1_n`` once atoms move. Where an input gives only the former, the smearing of a
+    relaxation or dynamics is PWmat's own, which is not known here and counts as another.
     """
     found: dict[str, list[float | str]] = {}
     for key in sorted(user.keys):
@@ -158,7 +160,13 @@ def numbers_of(user: EtotInput, elements: Mapping[int, str]) -> dict[str, list[f
         name = f"{match[1]} {elements.get(int(match[2]), match[2])}" if match else key
         if match or not (_NOT_NUMBERS.fullmatch(key) or _OF_THE_WAY.fullmatch(key)):
             found[name] = [_number(word) for word in user.words(key)]
-    lines = sorted((key for key in user.keys if key.startswith("SCF_ITER0_")), key=lambda key: (len(key), key))
+    first, later = (
+        sorted((key for key in user.keys if key.startswith(name)), key=lambda key: (len(key), key))
+        for name in ("SCF_ITER0_", "SCF_ITER1_")
+    )
+    if moves and first and not later:
+        return found | {"smearing": ["PWmat's own: no SCF_ITER1_1"]}
+    lines = later if moves else first
     smearing = user.words(lines[-1])[4:6] if lines else []
     return found | ({"smearing": [_number(word) for word in smearing]} if smearing else {})
 

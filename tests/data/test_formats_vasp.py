@@ -100,6 +100,8 @@ def test_ediff_must_be_reached_in_truth(tmp_path: Path) -> None:
         "step 2: the energy still changed by 4.7e-07 eV; EDIFF is 3e-07",
         "step 3: the energy still changed by 7.0e-07 eV; EDIFF is 3e-07",
     ]
+    _, errors = split(read_outcar(_outcar(tmp_path, ("EDIFF  = 0.1E-05", "EDIFF  = 0.1D-05"))))
+    assert not errors
     _, errors = split(read_outcar(_outcar(tmp_path, ("aborting loop because EDIFF is reached", "aborting loop: stop"))))
     assert [error.detail for error in errors] == [
         f"step {n}: VASP does not say that EDIFF is reached" for n in (1, 2, 3)

@@ -40,6 +40,7 @@ def test_a_sound_input_has_no_problem(tmp_path: Path) -> None:
         (("ISYM = 0", ""), "warning", "ISYM = 2 (VASP's default)"),
         (("1E-8", "1E-4"), "warning", "EDIFF = 0.0001: forces are noisy above 1e-05"),
         (("NELM = 120", "NELM = 60"), "warning", "NELM = 60: a hard frame needs more"),
+        (("NELM", "ENCUT 600\nNELM"), "warning", "'ENCUT 600' is no TAG = VALUE, and VASP passes over it"),
         (("400", "300"), "warning", "ENCUT = 300 eV is below 1.3 × ENMAX of PAW_PBE Si 01Jan2001, 325 eV"),
         (("400", "200"), "warning", "ENCUT = 200 eV is below ENMAX of PAW_PBE Si 01Jan2001, 250 eV"),
         (("NELM", "NBANDS = 32\nNELM"), "warning", "NBANDS = 32 is kept as it is for structures of every size"),

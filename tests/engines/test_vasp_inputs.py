@@ -13,10 +13,11 @@ from vasp_case import INCAR, make_engine, write_potcar
 
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.vasp import Vasp
-from al_driver.engines.vasp.incar import electronic, parse_incar, read_incar
+from al_driver.engines.vasp.incar import electronic, is_true, parse_incar, read_incar
 from al_driver.engines.vasp.poscar import read_sent
 from al_driver.errors import ConfigError
 from al_driver.schema.base import identity
+from al_driver.workflow.engine_tasks import calculation_key
 from al_driver.workflow.report import render_files
 
 SHORT = Dynamics(600.0, 5, 0.002, 2, 0.05, seed=11)
@@ -49,6 +50,38 @@ def test_an_incar_is_read_as_vasp_reads_it() -> None:
         parse_incar("ENCUT = 400\nENCUT = 500\n", Path("INCAR"))
     with pytest.raises(ConfigError, match="holds no tag"):
         parse_incar("nothing\n", Path("INCAR"))
+
+
+def test_tags_with_a_slash_and_blocks_are_tags(tmp_path: Path) -> None:
+    slab = {"KERNEL_TRUNCATION/LTRUNCATE": "T", "KERNEL_TRUNCATION/IDIMENSIONALITY": "2"}
+    plain = "KERNEL_TRUNCATION/LTRUNCATE = .TRUE.\nKERNEL_TRUNCATION/IDIMENSIONALITY = 2\n"
+    block = "KERNEL_TRUNCATION {\n LTRUNCATE = T ! cut\n IDIMENSIONALITY = 2\n}\nENCUT = 400\n"
+    assert electronic(parse_incar(plain, Path("INCAR"))) == dict(sorted(slab.items()))
+    assert electronic(parse_incar(block, Path("INCAR"))) == {"ENCUT": "400", **dict(sorted(slab.items()))}
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with_it = make_engine(tmp_path / "a", ["Si"], INCAR + plain)
+    assert with_it.identity() != make_engine(tmp_path / "b", ["Si"]).identity()
+    written = write(with_it, bulk("Si"), tmp_path)
+    assert written["KERNEL_TRUNCATION/IDIMENSIONALITY"] == "2"
+
+
+def test_a_truth_value_is_its_first_word() -> None:
+    tags = parse_incar("ML_LMLFF = .TRUE. learn\nLDAU = T on\n", Path("INCAR"))
+    assert is_true(tags, "ML_LMLFF")
+    assert electronic(tags) == electronic(parse_incar("LDAU = .TRUE.\n", Path("INCAR"))) == {"LDAU": "T"}
+
+
+def test_a_frame_of_another_incar_is_another_calculation(tmp_path: Path) -> None:
+    (tmp_path / "INCAR.slab").write_text(INCAR + "LDIPOL = T\n")
+    engine = make_engine(tmp_path, ["Si"], incar_of={"slab": str(tmp_path / "INCAR.slab")})
+    keys = []
+    for name in ("bulk", "slab", "other", "slab"):
+        atoms = bulk("Si")
+        atoms.info["structure"] = name
+        keys.append([calculation_key(engine, atoms, engine.identity(), *what) for what in ((), ("relax",))])
+    assert keys[0] == keys[2] and keys[1] == keys[3]
+    assert not set(keys[0]) & set(keys[1])
 
 
 def test_a_label_is_one_frame_whatever_the_user_says(tmp_path: Path) -> None:

@@ -64,9 +64,10 @@ def parse_floats(text: bytes) -> Array:
 
 
 def parse_float(word: bytes | str) -> float:
-    """Return a printed number, or NaN for what is none."""
+    """Return a printed number, whose exponent may be Fortran's (``1D-6``), or NaN for what is none."""
+    text = word.decode(errors="replace") if isinstance(word, bytes) else word
     try:
-        return float(word)
+        return float(text.upper().replace("D", "E"))
     except ValueError:
         return float("nan")
 

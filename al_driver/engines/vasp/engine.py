@@ -256,7 +256,7 @@ class Vasp(Engine):
                 hint = "" if path.exists() else nearest_file(path)
                 yield from (Problem(f"{path}: {each.message}{hint}", key) for each in error.problems)
                 continue
-            findings = [*lint(user, calculation, type_map), *lint_ldau(user, self.ldau), *lint_spin(user, self.magmoms)]
+            findings = [*lint(path, calculation, type_map), *lint_ldau(user, self.ldau), *lint_spin(user, self.magmoms)]
             findings += kgrid.check_source(user, grid)
             findings += lint_apart(user, read_incar(main)) if main.is_file() else ()
             findings += lint_potentials(user, potentials) if potentials else ()

@@ -27,13 +27,16 @@ IONIC = words(
 )
 """How atoms move."""
 _OF_A_RUN = words(
-    "SYSTEM ISTART ICHARG INIWAV NWRITE LWAVE LCHARG LVTOT LVHAR LELF LAECHG LORBIT LPARD RWIGS NEDOS EMIN EMAX "
+    "SYSTEM ISTART ICHARG INIWAV NWRITE LWAVE LCHARG LVTOT LVHAR LELF LAECHG LORBIT LPARD NEDOS EMIN EMAX "
     "LOPTICS NPAR NCORE KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC NCORE_IN_IMAGE1 LH5 KPOINT_BSE MAXMEM EDIFF "
     "ALGO IALGO NELM NELMIN NELMDL LDIAG TIME WEIMIN EBREAK DEPER IMIX AMIX BMIX AMIX_MAG BMIX_MAG AMIN MIXPRE MAXMIX "
     "INIMIX WC LSUBROT ISYM SYMPREC LMAXMIX LDAUPRINT"
 )
 """How a calculation is run, how it converges, and what it writes: two that differ in these give the same numbers."""
-_MORE_TAGS = words("IVDW KSPACING KGAMMA LASPH METAGGA MDALGO NCORE KPAR LMAXMIX PRECFOCK SYSTEM")
+_MORE_TAGS = words(
+    "IVDW KSPACING KGAMMA LASPH METAGGA MDALGO NCORE KPAR LMAXMIX PRECFOCK SYSTEM KERNEL_TRUNCATION/LTRUNCATE "
+    "KERNEL_TRUNCATION/IDIMENSIONALITY KERNEL_TRUNCATION/ISURFACE KERNEL_TRUNCATION/LCOARSEN KERNEL_TRUNCATION/FACTOR"
+)
 """That ASE does not list."""
 EDIFF = 1e-4
 """VASP's own threshold of the energy, eV."""
@@ -41,7 +44,8 @@ _DEFAULTS = {
     "ISPIN": "1", "PREC": "NORMAL", "LREAL": "F", "ISMEAR": "1", "SIGMA": "0.2", "ADDGRID": "F",
     "LASPH": "F", "LHFCALC": "F", "LSORBIT": "F", "LNONCOLLINEAR": "F", "LDAU": "F", "IVDW": "0", "KGAMMA": "T",
 }  # fmt: skip
-_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(\"[^\"]*\"|[^;]*)", re.DOTALL)
+_ASSIGNMENT = re.compile(r"\s*([A-Za-z_][\w/]*)\s*=\s*(\"[^\"]*\"|[^;]*)", re.DOTALL)
+_BLOCK = re.compile(r"([A-Za-z_]\w*)\s*\{([^{}]*)\}")
 _TRUE, _FALSE = re.compile(r"\.?T(RUE)?\.?", re.IGNORECASE), re.compile(r"\.?F(ALSE)?\.?", re.IGNORECASE)
 
 
@@ -61,11 +65,12 @@ def read_incar(path: Path) -> Tags:
 
 
 def parse_incar(text: str, path: Path) -> Tags:
-    """Return the tags of an INCAR's text; comments start with ``#`` or ``!``, ``;`` separates, ``\\`` goes on."""
-    bare = "\n".join(re.split("[#!]", line, maxsplit=1)[0] for line in text.splitlines())
-    bare = re.sub(r"\\\s*\n", " ", bare)
+    """Return the tags of an INCAR's text; comments start with ``#`` or ``!``, ``;`` separates, ``\\`` goes on.
+
+    A block ``NAME { TAG = value }`` gives the tag ``NAME/TAG``.
+    """
     tags: Tags = {}
-    for piece in re.findall(r"(?:\"[^\"]*\"|[^;\n\"])+", bare):
+    for piece in _pieces(text):
         match = _ASSIGNMENT.match(piece)
         if match is None:
             continue
@@ -76,6 +81,24 @@ def parse_incar(text: str, path: Path) -> Tags:
     if not tags:
         raise ConfigError(Problem("holds no tag; an INCAR of VASP was expected", file=path))
     return tags
+
+
+def find_ignored(path: Path) -> list[str]:
+    """Return the pieces of an INCAR that are no tag with a value: VASP passes over them without a word."""
+    pieces = _pieces(path.read_text(encoding="utf-8", errors="replace"))
+    return [" ".join(piece.split()) for piece in pieces if piece.strip() and _ASSIGNMENT.match(piece) is None]
+
+
+def _pieces(text: str) -> list[str]:
+    """Return what ``;`` and line ends separate, without comments; a block's tags with its name before them."""
+    bare = "\n".join(re.split("[#!]", line, maxsplit=1)[0] for line in text.splitlines())
+    bare = re.sub(r"\\\s*\n", " ", bare)
+    bare = _BLOCK.sub(lambda block: "\n".join(f"{block[1]}/{tag.strip()}" for tag in _split(block[2])), bare)
+    return _split(bare)
+
+
+def _split(text: str) -> list[str]:
+    return [piece for piece in re.findall(r"(?:\"[^\"]*\"|[^;\n\"])+", text) if piece.strip()]
 
 
 def canonical(value: str) -> str:
@@ -94,14 +117,21 @@ def number(tags: Mapping[str, str], name: str, default: float) -> float:
 
 
 def is_true(tags: Mapping[str, str], name: str, default: bool = False) -> bool:
-    """Return a tag's truth value."""
-    return canonical(tags[name]) == "T" if name in tags else default
+    """Return a tag's truth value: its first word's, as VASP reads it."""
+    return _meaning(tags[name]) == "T" if name in tags else default
+
+
+def _meaning(value: str) -> str:
+    """Return a value's canonical form; of a truth value with words behind it, which VASP passes over, that alone."""
+    words = canonical(value).split()
+    is_one = bool(words) and words[0] in {"T", "F"} and not {"T", "F"}.issuperset(words)
+    return words[0] if is_one else " ".join(words)
 
 
 def electronic(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that decide energy, forces and stress of a frame, by meaning; VASP's defaults stand for none."""
     found = {
-        name: canonical(value)
+        name: _meaning(value)
         for name, value in tags.items()
         if name not in IONIC and name not in _OF_A_RUN and not name.startswith("ML_")
     }

@@ -4,10 +4,22 @@ Tags that are not there count with VASP's own default.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from al_driver.engines.base import Calculation
-from al_driver.engines.vasp.incar import EDIFF, Tags, canonical, electronic, is_true, known_tags, number, words
+from al_driver.engines.vasp.incar import (
+    EDIFF,
+    Tags,
+    canonical,
+    electronic,
+    find_ignored,
+    is_true,
+    known_tags,
+    number,
+    read_incar,
+    words,
+)
 from al_driver.engines.vasp.potentials import Potential
 from al_driver.engines.vasp.sites import Hubbard
 from al_driver.schema.suggest import nearest
@@ -25,8 +37,11 @@ _OF_A_STRUCTURE = words("ISMEAR SIGMA KSPACING KGAMMA ISPIN LDIPOL IDIPOL EPSILO
 _D_AND_F = {2: 4, 3: 6}  # LMAXMIX for U on such electrons
 
 
-def lint(tags: Tags, calculation: Calculation, type_map: Sequence[str]) -> Iterator[Finding]:
+def lint(incar: Path, calculation: Calculation, type_map: Sequence[str]) -> Iterator[Finding]:
     """Yield what is wrong with an INCAR."""
+    tags = read_incar(incar)
+    for text in find_ignored(incar):
+        yield f"{text!r} is no TAG = VALUE, and VASP passes over it", "warning"
     yield from _check_accuracy(tags)
     yield from _check_kind(tags, calculation)
     for name in _OF_ONE_CELL:

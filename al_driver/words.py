@@ -16,7 +16,8 @@ def many(number: int, noun: str) -> str:
 
 
 def percents(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return each count's share, rounded so that the shares add to 100: the largest remainders are rounded up.
+    """Return each count's share, rounded so that the shares add to 100: the largest remainders are rounded up, of
+    equal ones that of the larger share.
 
     >>> percents({"accurate": 74, "candidate": 125, "failed": 1})
     {'accurate': 37, 'candidate': 63, 'failed': 0}
@@ -26,7 +27,7 @@ def percents(counts: Mapping[str, int]) -> dict[str, int]:
         return dict.fromkeys(counts, 0)
     shares = {name: 100 * count // total for name, count in counts.items()}
     lost = {name: 100 * count % total for name, count in counts.items()}
-    for name in sorted(counts, key=lambda name: -lost[name])[: 100 - sum(shares.values())]:
+    for name in sorted(counts, key=lambda name: (-lost[name], -counts[name]))[: 100 - sum(shares.values())]:
         shares[name] += 1
     return shares
 

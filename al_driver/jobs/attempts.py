@@ -225,5 +225,5 @@ def describe_failures(failed: Mapping[str, Failure], tasks: Mapping[str, Task]) 
     return (
         f"{len(failed)} of {len(tasks)} tasks failed, too many to go on; {often}{failure.detail}\n"
         f"  Look at {output if output.exists() else failure.where}\n"
-        f"  Then run the same command again: what is finished is kept, what failed is run anew."
+        f"  Mend the cause, then run the same command again: what is finished is kept, what failed is run anew."
     )

@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -10,13 +10,14 @@ from al_driver.errors import ConfigError, Problem
 from al_driver.schema.base import Params
 from al_driver.schema.explain import explain
 from al_driver.schema.jsonc import read_jsonc
-from al_driver.schema.resource import Resources, Role
+from al_driver.schema.resource import Resources
 from al_driver.schema.suggest import nearest
 
 Kind = TypeVar("Kind", bound=Params)
 ParamKind = Literal["run", "init_bulk", "screen"]
 _TOP_KEY: dict[ParamKind, str] = {"run": "explore", "init_bulk": "structures", "screen": "candidates"}
-_PARAM_KEYS = {"type_map", *_TOP_KEY.values()}
+_PARAM_KEYS = {"seed", "work_dir", "type_map", "init_data", "structures", "candidates"}
+"""Keys of param files alone: `train`, `explore` and `label` stand in resource files too."""
 
 
 def load_params(path: Path, kind: type[Kind]) -> Kind:
@@ -93,7 +94,7 @@ def check_order(param: Path, resource: Path, command: ParamKind | None = None) -
         first, second = read_jsonc(param), read_jsonc(resource)
     except ConfigError:
         return  # told where it is read
-    if first.keys() & {"default", *get_args(Role)} and second.keys() & _PARAM_KEYS and not first.keys() & _PARAM_KEYS:
+    if second.keys() & _PARAM_KEYS and not first.keys() & _PARAM_KEYS:
         raise ConfigError(f"{param} and {resource} are swapped: the param file, {resource}, comes first.")
     if command is None or _TOP_KEY[command] in first:
         return

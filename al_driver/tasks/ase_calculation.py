@@ -172,6 +172,7 @@ def calculate_stress(atoms: Any) -> Any:
     """Return the stress, shape (3, 3); None where the cell is not periodic, or the calculator has none."""
     if not atoms.pbc.all():
         return None
+    atoms.get_forces()  # what a calculator cannot do at all, an element it does not know, is no missing stress
     try:
         return atoms.get_stress(voigt=False).tolist()
     except NotImplementedError:

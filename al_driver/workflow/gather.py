@@ -176,9 +176,11 @@ def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequenc
 
 
 def _keys(dataset: Path, type_map: Sequence[str]) -> Iterator[str]:
+    """Yield the keys of a dataset's frames; those with an element that is not gathered equal no frame that is."""
     for system in find_systems(dataset) if dataset.exists() else ():
         for atoms in read_system(system):
-            yield stored_key(atoms, type_map)
+            if set(atoms.symbols) <= set(type_map):
+                yield stored_key(atoms, type_map)
 
 
 def _describe_difference(one: Atoms, other: Atoms) -> str:

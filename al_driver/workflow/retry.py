@@ -172,7 +172,7 @@ def _retry(context: Context, request: _Request, changed: Engine) -> Retried:
     left = Counter(reason for _, folder in steps for reason in open_reasons(folder).values())
     if not n_open:
         what = f"for {request.reason}" if request.reason else "and not recovered"
-        log.info("no frame is rejected %s; nothing was calculated", what)
+        log.info("no frame is rejected %s in a finished label step; nothing was calculated", what)
     else:
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(left.items()))
         log.info("recovered %d of %d frames%s", recovered, n_open, f"; without a label: {told}" if told else "")

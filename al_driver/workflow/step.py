@@ -6,6 +6,7 @@ are hashed once. A marker with another fingerprint stops the run: nothing is red
 """
 
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -149,7 +150,8 @@ def _read_keys(path: Path, *keys: str) -> list[Any]:
 def _check_same(step: Step, old_inputs: dict[str, Any], old_fingerprint: str) -> None:
     if old_fingerprint == step.fingerprint:
         return
-    changes = list(describe_changes(old_inputs, step.inputs | step.detail)) or ["what came before it"]
+    inputs = json.loads(json.dumps(step.inputs | step.detail))  # as the old ones were read: a tuple is a list there
+    changes = list(describe_changes(old_inputs, inputs)) or ["what came before it"]
     shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
     keep = ", `--accept-from K` to keep the iterations below K as they are" if "/" in step.name else ""
     raise StateMismatch(

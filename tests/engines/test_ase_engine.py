@@ -304,6 +304,14 @@ def test_a_relaxation_that_needs_more_steps_has_failed(work: Path) -> None:
         engine.read_relaxation(work, relaxation)
 
 
+def test_an_element_that_a_calculator_does_not_know_is_no_missing_stress(work: Path) -> None:
+    engine, relaxation = make_engine(EMT_ENGINE), Relaxation("cell", 0.01, 20)
+    engine.write_relaxation(bulk("Mg", "hcp", a=3.2, c=5.2), relaxation, work)
+    run_engine(engine, work)
+    with pytest.raises(EngineError, match="No EMT-potential for Mg"):
+        engine.read_relaxation(work, relaxation)
+
+
 def test_a_cell_is_not_relaxed_without_stress_or_vacuum(faulty: dict[str, Any], work: Path) -> None:
     relaxation = Relaxation("cell", 0.01, 20)
     with pytest.raises(ConfigError, match="has no cell to relax"):

@@ -112,5 +112,5 @@ def test_the_commonest_reason_is_told(tmp_path):
     assert describe_failures(failed, tasks).splitlines() == [
         "3 of 4 tasks failed, too many to go on; 2 times scf_unconverged, first: b is hard",
         f"  Look at {tmp_path}/b.try-1",
-        "  Then run the same command again: what is finished is kept, what failed is run anew.",
+        "  Mend the cause, then run the same command again: what is finished is kept, what failed is run anew.",
     ]

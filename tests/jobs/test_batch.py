@@ -120,7 +120,7 @@ def test_too_many_failures_stop_the_batch_and_all_are_run_again(tmp_path, execut
     assert str(caught.value) == (
         f"{n} of 12 tasks failed, too many to go on; {n} times scf_unconverged, first: not converged after 100 steps\n"
         f"  Look at {tmp_path}/t0.try-1/output\n"
-        f"  Then run the same command again: what is finished is kept, what failed is run anew."
+        f"  Mend the cause, then run the same command again: what is finished is kept, what failed is run anew."
     )
     (tmp_path / "mended").touch()
     assert len(run_scripts(tmp_path, scripts, profile).done) == 12

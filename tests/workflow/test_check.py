@@ -239,7 +239,9 @@ def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: 
 
 def test_swapped_files_are_told_in_one_line(folder: Path) -> None:
     (folder / "param.json").write_text(json.dumps(RUN | DATA))
-    for param in ("param.json", "init.json"):
+    roles = {"train": {"command": "dp"}, "explore": {"command": "lmp"}, "label": {"command": "lmp"}}
+    for param, more in (("param.json", {}), ("init.json", {}), ("param.json", roles), ("init.json", roles)):
+        (folder / "resource.json").write_text(json.dumps({"default": {"executor": "local"}} | more))
         for verb in (check, run, init_bulk):
             with pytest.raises(ConfigError) as refused:
                 verb(folder / "resource.json", folder / param)

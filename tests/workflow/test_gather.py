@@ -205,6 +205,19 @@ def test_two_references_are_refused_by_name(tmp_path: Path) -> None:
     assert list(settings.values()) == [ENGINE, ENGINE | {"pair_style": "tersoff"}]
 
 
+def test_validation_data_of_other_elements_hold_nothing_back(tmp_path: Path) -> None:
+    make_init(tmp_path / "init", train=[make_frame(1)], valid=[make_frame(2)])
+    other = make_frame(3)
+    other.numbers[:] = 14
+    make_run(tmp_path / "work", [])
+    make_run(tmp_path / "other", [other], type_map=["Si"])
+    for name in ("label/labelled.extxyz", "label/step.json"):
+        (tmp_path / "init" / name).unlink()
+    gathered = al_driver.gather(tmp_path, tmp_path / "out")
+    assert read_energies(tmp_path / "out") == energies([other])
+    assert gathered.held_back == 0
+
+
 def test_different_type_maps_make_their_union(tmp_path: Path) -> None:
     make_run(tmp_path / "a", [make_frame(1)], type_map=["Cu", "Al"])
     make_run(tmp_path / "b", [make_frame(2)], type_map=["Al", "Ni", "Cu"])

@@ -115,6 +115,16 @@ def test_details_are_shown_and_decide_nothing(tmp_path: Path) -> None:
         run_step(make("tersoff", type_map="Ge"), dict, [])
 
 
+def test_a_tuple_is_no_change_of_a_list(tmp_path: Path) -> None:
+    def make(limit: float) -> Step:
+        detail = {"label": {"commands": (), "elements": ("Si",)}}
+        return Step("0/label", tmp_path / "label", {"limit": limit}, (), detail)
+
+    run_step(make(1.2), dict, [])
+    with pytest.raises(StateMismatch, match=r"Changed: limit: 1.2 → 50.0\n"):
+        run_step(make(50.0), dict, [])
+
+
 def test_fingerprints_are_chained(tmp_path: Path) -> None:
     step = make_step(tmp_path)
     other = Step(step.name, step.folder, step.inputs, ("another",))

@@ -14,6 +14,7 @@ from al_driver.data.frames import read_frames
 from al_driver.errors import StateMismatch
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
+from al_driver.words import many
 from al_driver.workflow import verbs
 from al_driver.workflow.foretell import expected_counts
 
@@ -60,7 +61,7 @@ def check(folder: Path, stages: tuple[str, ...]) -> Path:
     n_starts = np.prod([FACTORS.get(stage, 1) for stage in stages], dtype=int)
     total = n_starts + (3 * min(2, n_starts) if "aimd" in stages else 0)
     lines = foretold(write_inputs(folder, stages))
-    assert lines[-1].startswith(f"at most {total} structures to label")
+    assert lines[-1].startswith(f"at most {many(total, 'structure')} to label")
     work = init(folder)
     counts = {stage: result(work, stage)["structures"] for stage in STAGES}
     assert (counts["perturb"], counts["aimd"]) == (n_starts, total)

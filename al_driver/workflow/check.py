@@ -1,6 +1,7 @@
 """``al check`` of a run: every problem of its files and programs at once, and what would be done first."""
 
 import shlex
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,8 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
     report.set_by_driver += second_look(params.label_engine)
+    if not any(problem.key.startswith((label_key, "explore")) for problem in report.errors):
+        report.collect(lambda: _write_labels(params), label_key)
     if render and not report.errors:
         report.collect(lambda: _check_frames(params), label_key)
     if render and resources is not None and not report.errors:
@@ -74,6 +77,16 @@ def _check_frames(params: RunParams) -> Iterator[Problem]:
             atoms.info["structure"] = name
             frames.append(atoms)
     yield from params.label_engine.check_frames({"label": frames})
+
+
+def _write_labels(params: RunParams) -> None:
+    """Write the label's input for the first structure of each entry: what cannot be written must not wait for it."""
+    names = structure_names(params.explore)
+    for name, structures in zip(names, read_entries(params.explore, params.type_map), strict=True):
+        frame = structures[0].copy()
+        frame.info["structure"] = name
+        with tempfile.TemporaryDirectory() as folder:
+            params.label_engine.write_inputs(frame, Path(folder))
 
 
 def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]:

@@ -5,13 +5,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 from ase.build import bulk
+from fake_run import PARAM
 from small_run import RESOURCE, call_al, merge
 
 from al_driver.engines.vasp.incar import read_incar
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import load_params
+from al_driver.schema.run import RunParams
+from al_driver.workflow.check import check_run
 from al_driver.workflow.check_init import check_init_bulk
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
@@ -61,6 +65,21 @@ def test_real_space_projection_is_told_once_by_the_key_of_its_incar(tmp_path: Pa
         ("label.incar", f"{tmp_path / 'INCAR.user'}: {words.format(2)}"),
         ("label.incar_of.own", f"{tmp_path / 'INCAR.own'}: {words.format(16)}"),
     ]
+
+
+@pytest.mark.parametrize("names", [["plain", "spins"], ["spins", "plain"]])
+def test_the_label_of_each_entry_is_tried_before_anything_runs(tmp_path: Path, names: list[str]) -> None:
+    ase.io.write(tmp_path / "plain.extxyz", bulk("Si"))
+    moments = bulk("Si")
+    moments.set_initial_magnetic_moments([1.0, -1.0])
+    ase.io.write(tmp_path / "spins.extxyz", moments)
+    label = make_keys(tmp_path, ["Si"], INCAR)
+    job = {"structures": "all", "ensemble": "nvt", "temperatures": [300], "n_steps": 10, "dump_every": 1}
+    entries = [{"path": f"{name}.extxyz", "name": name} for name in names]
+    explore = {"explorer": "lammps", "structures": entries, "iterations": [[job]]}
+    (tmp_path / "param.json").write_text(json.dumps(PARAM | {"label": label, "explore": explore}))
+    problems = check_run(load_params(tmp_path / "param.json", RunParams), None).problems
+    assert [problem.key for problem in problems if "ISPIN" in problem.message] == ["label.incar"]
 
 
 @pytest.mark.long

@@ -93,6 +93,9 @@ def _settings_above(place: Path) -> Iterator[dict[str, Any]]:
 def describe_difference(settings: dict[str, Any], engine: Engine) -> str:
     """Say in what settings that were recorded differ from those of an engine; nothing where they agree."""
     recorded, now = (json.loads(json.dumps(each)) for each in (settings, engine.settings()))
+    for key in engine.by_name:
+        if isinstance(old := recorded.get(key), dict) and isinstance(new := now.get(key), dict):
+            recorded[key], now[key] = ({name: each[name] for name in old.keys() & new.keys()} for each in (old, new))
     changes = list(describe_changes(recorded, now))
     more = f"; and {len(changes) - MOST_SHOWN} more" if len(changes) > MOST_SHOWN else ""
     return "; ".join(changes[:MOST_SHOWN]) + more

@@ -1,6 +1,7 @@
 """Labels of two references do not get into one training set."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from al_driver.files import write_json
 from al_driver.schema.load import load_params
 from al_driver.schema.run import RunParams
 from al_driver.workflow.label import label_detail, label_inputs
-from al_driver.workflow.references import check_references
+from al_driver.workflow.references import check_references, describe_difference
 from al_driver.workflow.step import Record
+
+sys.path.append(str(Path(__file__).parents[1] / "standins"))
+from vasp_case import INCAR, make_engine, write_potcar
 
 OTHER = LJ | {"pair_style": "lj/cut 6.0"}
 
@@ -84,3 +88,16 @@ def test_what_was_gathered(tmp_path: Path, below: str) -> None:
 def test_of_other_data_nothing_is_known(tmp_path: Path) -> None:
     (tmp_path / "data/Si8").mkdir(parents=True)
     assert not list(check_references(read_params(tmp_path, init_data=["data", "not_there"])))
+
+
+def test_an_element_or_a_structure_more_is_no_other_reference(tmp_path: Path) -> None:
+    """The data hold none of it, so that nothing of them was calculated otherwise."""
+    for name in ("old", "new", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "INCAR.slab").write_text(INCAR.replace("SIGMA = 0.05", "SIGMA = 0.02"))
+    old = make_engine(tmp_path / "old", ["Al", "Si"])
+    new = make_engine(tmp_path / "new", ["Al", "Si", "O"], incar_of={"slab": str(tmp_path / "INCAR.slab")})
+    assert not describe_difference(old.settings(), new) and not describe_difference(new.settings(), old)
+    other = make_engine(tmp_path / "other", ["Al", "Si"])
+    write_potcar(tmp_path / "other/POTCAR.Si", "Si", title="PAW_PBE Si_GW 01Jan2001")
+    assert describe_difference(old.settings(), other).startswith("potcar.Si.")

@@ -106,7 +106,7 @@ def test_defaults_are_those_of_the_documents() -> None:
     ("label", "reason", "words"),
     [
         (make_label(make_pair()[[1, 0]]), "species_mismatch", "atom 0 (Ge) came back where atom 0 (Si) was sent"),
-        (make_label(make_pair()[:1]), "species_mismatch", "1 atoms came back, 2 were sent"),
+        (make_label(make_pair()[:1]), "species_mismatch", "1 atom came back, 2 were sent"),
         (make_label(make_pair(), energy=np.nan), "not_finite", "1 of 1 numbers of the energy are not finite"),
         (make_label(make_pair(), forces=[(0, 0, np.inf), (0, 0, np.nan)]), "not_finite", "2 of 6 numbers of the"),
         (make_label(make_pair(), virial=np.full((3, 3), np.nan)), "not_finite", "9 of 9 numbers of the virial"),

@@ -1,6 +1,7 @@
 """A run with a wanted force error: its audits, what follows from them, and that an interruption changes nothing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def test_closing_frames_are_fresh(tmp_path: Path, tasks: Tasks) -> None:
     run(folder)
     inputs = {path.read_text() for path in (folder / "work").glob("*/*/explore/task.*/in.lammps")}
     inputs |= {path.read_text() for path in (folder / "work").glob("iter.*/explore/task.*/in.lammps")}
-    seeds = {word for text in inputs for line in text.splitlines() if "velocity" in line for word in line.split()[4:5]}
+    seeds = {seed for text in inputs for seed in re.findall(r"velocity all create \S+ (\d+)", text)}
     assert len(inputs) == len(seeds) == 7  # three iterations, and four replicas
     assert sum("closing" in name for name in tasks.run) == 4 + 1 + 9
 

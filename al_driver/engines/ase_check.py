@@ -66,7 +66,8 @@ def _how_to_install(package: str, spec: Mapping[str, Any]) -> str:
     first = spec["calculator"].split(".")[0]
     extra = _EXTRAS.get(first)
     if extra is not None:
-        return f"; pip install 'al-driver[{extra}]', or name another Python in label.command (resource file)"
+        install = f"in the folder of al: pip install -c constraints.txt -e '.[{extra}]'"
+        return f"; {install}; or name another Python in label.command (resource file)"
     if package != first:
         return f", which {first} imports"
     hint = nearest(package, ["ase", *_EXTRAS], otherwise="")

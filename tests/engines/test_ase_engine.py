@@ -433,7 +433,8 @@ def test_a_package_of_an_extra_says_how_to_install_it(tmp_path: Path) -> None:
     )
     bare.chmod(0o755)
     (problem,) = make_engine(CHGNET).check_program((str(bare),), {})
-    assert f"{bare} has no package 'chgnet'; pip install 'al-driver[chgnet]'" in problem.message
+    assert f"{bare} has no package 'chgnet'; in the folder of al: pip install" in problem.message
+    assert "-e '.[chgnet]'; or name another Python" in problem.message
     assert problem.key == "calculator"
 
 

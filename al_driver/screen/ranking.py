@@ -103,7 +103,6 @@ def rank(
     n_selected: int,
     *,
     per_composition: bool = False,
-    known: Array | None = None,
 ) -> Ranking:
     """Rank candidates.
 
@@ -111,8 +110,6 @@ def rank(
     ----------
     n_selected
         How many go on: in all, or of each composition.
-    known
-        Calculated values of the property, of any crystals.
 
     Raises
     ------
@@ -132,31 +129,31 @@ def rank(
     scores[passed] = acquisition.score(
         predictions.values[acquisition.property][passed],
         None if deviation is None else deviation[passed],
-        np.array([]) if known is None else known,
+        np.array([]),
     )
     groups: dict[str, list[int]] = {}
     for index in passed:
         name = crystals[index].get_chemical_formula(empirical=True) if per_composition else ""
         groups.setdefault(name, []).append(int(index))
-    selected = [
+    selected = {
         group[place]
-        for group in map(np.array, groups.values())
+        for group in groups.values()
         for place in choose(scores[group], predictions.features[group], n_selected, acquisition.diversity)
-    ]
+    }
     order = [int(index) for index in passed[np.argsort(-scores[passed], kind="stable")]]
-    return Ranking(order, scores, reasons, [index for index in order if index in set(map(int, selected))])
+    return Ranking(order, scores, reasons, [index for index in order if index in selected])
 
 
 def write_table(crystals: Sequence[Atoms], predictions: Predictions, ranking: Ranking) -> str:
     """Return the table of all candidates as CSV, the ranked ones first."""
-    names = [
-        column
-        for name in predictions.values
-        for column in ([name, f"{name}{STD}"] if name in predictions.deviations else [name])
-    ]
+    columns: dict[str, Array] = {}
+    for name, values in predictions.values.items():
+        columns[name] = values
+        if name in predictions.deviations:
+            columns[f"{name}{STD}"] = predictions.deviations[name]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["rank", "id", "formula", "n_atoms", *names, "score", "selected", "left_out", *TOLD])
+    table.writerow(["rank", "id", "formula", "n_atoms", *columns, "score", "selected", "left_out", *TOLD])
     places = {index: place for place, index in enumerate(ranking.order, start=1)}
     left_out = [index for index in range(len(crystals)) if index not in places]
     for index in [*ranking.order, *left_out]:
@@ -164,18 +161,13 @@ def write_table(crystals: Sequence[Atoms], predictions: Predictions, ranking: Ra
         table.writerow(
             [
                 places.get(index, ""), atoms.info["id"], atoms.get_chemical_formula(), len(atoms),
-                *(f"{_find(predictions, name)[index]:.8g}" for name in names),
+                *(f"{values[index]:.8g}" for values in columns.values()),
                 f"{ranking.scores[index]:.8g}" if index in places else "",
                 int(index in ranking.selected), ranking.reasons[index],
                 *(_plain(atoms.info[name]) for name in TOLD),
             ]
         )  # fmt: skip
     return text.getvalue()
-
-
-def _find(predictions: Predictions, column: str) -> Array:
-    name = column.removesuffix(STD)
-    return predictions.values[column] if column in predictions.values else predictions.deviations[name]
 
 
 def _plain(value: Any) -> Any:

@@ -35,14 +35,12 @@ def check_screen(params: ScreenParams, resources: Resources | None, *, render: b
     return report
 
 
-def _check_entry(entry: CandidateEntry) -> Iterator[Problem]:
+def _check_entry(entry: CandidateEntry) -> None:
     read_parents(entry.path, entry.supercell)
-    yield from ()
 
 
-def _check_model(model: str) -> Iterator[Problem]:
+def _check_model(model: str) -> None:
     find_model(model)
-    yield from ()
 
 
 def _check_rank(params: ScreenParams) -> Iterator[Problem]:

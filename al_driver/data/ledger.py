@@ -10,6 +10,7 @@ make equal arrays, whenever and wherever they were calculated. A line holds, as 
 - ``models``, ``score``, ``metric``: what chose it; models by the first `SHORT` digits of the sha256 of their files.
 - ``source``, ``moment``, ``relax``, ``supercell``, ``scale``, ``copy``, ``aimd``, ``aimd_step``: its way through an
   `al init_bulk`; ``source``, ``format`` and ``step`` (counted from 1) of what `al convert` read.
+- ``reference``: what an output that was converted prints of its reference, see `data.reference`.
 - ``engine``, ``settings``, ``input``, ``program``, ``version``, ``calculation``: the reference, hashes of its settings
   and of the input files it was given, and the task's folder in the work folder.
 - ``checks``, ``gate``: what the label passed, and the limits; ``magmoms``: final magnetic moments of the atoms, μ_B,

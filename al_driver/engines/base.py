@@ -271,6 +271,13 @@ class Engine(Params):
         """
         return {name: value for name, value in identity(self).items() if name != "gate"}
 
+    def told_reference(self) -> dict[str, str]:
+        """Return what an output of these settings would tell of them, as `data.reference` has it; nothing if unknown.
+
+        What follows from a structure is left out.
+        """
+        return {}
+
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
         """Return, by name, the thresholds below which self-consistency ends; the program's own where none is given.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from al_driver.data.dataset import find_systems
+from al_driver.data.reference import Reference, references_in, references_of
 from al_driver.data.sources import read_labelled
 from al_driver.data.system_check import check_system
 from al_driver.errors import ConfigError, Problem
@@ -14,6 +15,7 @@ from al_driver.schema.load import load_params
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import DataSource, RunParams
 from al_driver.workflow.initial import Place, locate, made_folder, make_command
+from al_driver.workflow.references import check_told_data
 
 
 def check_data(params: RunParams, resources: Resources | None, *, read: bool) -> Iterator[Problem]:
@@ -27,18 +29,20 @@ def check_data(params: RunParams, resources: Resources | None, *, read: bool) ->
         Whether to read data that must be converted too, which may take a while; a run does so when it begins.
     """
     for key, sources in (("init_data", params.init_data), ("valid_data", params.valid_data)):
+        told: list[Reference] = []
         for index, source in enumerate(sources):
             where = f"{key}[{index}]"
             try:
                 to_make = _check_origin(source, key, params, resources)
                 if to_make is None:
-                    _check_content(locate(source, key, params, resources), source, params, read=read)
+                    told += _check_content(locate(source, key, params, resources), source, params, read=read)
                 else:
                     yield Problem(to_make, where, severity="warning")
             except ConfigError as error:
                 for problem in error.problems:
                     inner = f".init_bulk: {problem.key}".rstrip(": ") if source.init_bulk is not None else ""
                     yield replace(problem, key=where + inner)
+        yield from check_told_data(told, key, params)
 
 
 def open_init_bulks(params: RunParams) -> list[tuple[str, InitBulkParams]]:
@@ -83,11 +87,14 @@ def _check_origin(source: DataSource, key: str, params: RunParams, resources: Re
     return f"not made yet; make it first: {make_command(source.init_bulk, resources)}"
 
 
-def _check_content(path: Path, source: DataSource, params: RunParams, *, read: bool) -> None:
+def _check_content(path: Path, source: DataSource, params: RunParams, *, read: bool) -> list[Reference]:
+    """Open the data; return what they tell of their references."""
     place = Place(path, source.format, Path())
     if place.is_ready:
-        n_frames = sum(check_system(system, params.type_map) for system in find_systems(path))
+        systems = find_systems(path)
+        n_frames = sum(check_system(system, params.type_map) for system in systems)
         if n_frames == 0:
             raise ConfigError(Problem("holds no frame", file=path))
-    elif read:
-        read_labelled(path, source.format, params.type_map)
+        return references_of(systems)
+    frames = read_labelled(path, source.format, params.type_map) if read else []
+    return references_in(atoms.info for atoms in frames)

@@ -24,7 +24,7 @@ from al_driver.schema.elements import check_type_map
 from al_driver.schema.suggest import nearest
 from al_driver.words import many
 from al_driver.workflow.convert_files import load_sources
-from al_driver.workflow.convert_hints import hint_at_gather, hint_at_lost
+from al_driver.workflow.convert_hints import hint_at_gather, hint_at_lost, hint_at_mixed
 from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, is_same_run
 from al_driver.workflow.split import Split, split_frames
 from al_driver.workflow.target import check_target
@@ -119,6 +119,7 @@ def convert(
     result = Conversion(out)
     sources = _collect([inputs] if isinstance(inputs, (str, Path)) else inputs, format, result)
     _sort_out(load_sources(sources, type_map, every, workers, progress), result)
+    result.hints += hint_at_mixed(result.files)
     result.repeated = 0 if valid else count_duplicates(result.files)
     if valid:
         drop_duplicates(result.files)

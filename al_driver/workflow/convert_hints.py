@@ -7,6 +7,8 @@ from ase import Atoms
 
 from al_driver.data.blocks import Block
 from al_driver.data.dataset import formula_name
+from al_driver.data.formats.load import Loaded
+from al_driver.data.reference import describe_mixed, references_in
 from al_driver.layout import WorkFolder
 from al_driver.words import shown_path
 from al_driver.workflow.split import Split, describe_lost
@@ -19,6 +21,13 @@ def hint_at_gather(inputs: Sequence[Path], sources: Sequence[Path]) -> Iterator[
     for work in dict.fromkeys(works):
         command = f"al gather {shown_path(work)} -o OUT"
         yield f"{shown_path(work)} is a work folder: `{command}` takes each good label once, without validation data"
+
+
+def hint_at_mixed(files: Sequence[Loaded]) -> Iterator[str]:
+    """Say in what the references of frames differ; a run that trains on them together is refused."""
+    infos = (info for loaded in files if loaded.is_labelled for block in loaded.blocks for info in block.infos)
+    if difference := describe_mixed(references_in(infos)):
+        yield f"of different references, which do not belong into one training set: {difference}"
 
 
 def _work_of_task(path: Path) -> Path | None:

@@ -5,11 +5,13 @@ compared with the reference of the run before anything trains. Of other data not
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from al_driver.data.ledger import SHORT
+from al_driver.data.reference import SETTINGS, Reference, describe_mixed, references_of
 from al_driver.data.sources import find_paths
 from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError, Problem, StateMismatch
@@ -22,6 +24,7 @@ from al_driver.workflow.initial import locate
 from al_driver.workflow.step import Record, describe_changes
 
 MOST_SHOWN = 4
+ALLOW = '"allow_mixed": true trains on them together'
 MOST_LEVELS = 2
 """Folders from a system up to its work folder: ``init/dataset/Si8``, ``iter.0000/label/dataset/Si8``."""
 OTHER_ERRORS = "Errors on these data are against another reference than the models learn from"
@@ -110,6 +113,43 @@ def describe_other(settings: dict[str, Any] | None, engine: Engine) -> str:
     return f"was labelled with other settings than `label` has: {difference}" if difference else ""
 
 
+def check_told(told: Sequence[Reference], engine: Engine) -> Iterator[Problem]:
+    """Yield in what references that outputs tell differ, from one another and from the run's own; where the hash of
+    their settings is all that frames of this program tell, that it is another is a warning."""
+    printed = ("`label`", engine.told_reference())
+    if difference := describe_mixed([printed, *told]):
+        yield Problem(f"labels of different references: {difference}\n  Use one reference for all; {ALLOW}")
+        return
+    own = engine.identity()[:SHORT]
+    other = next(((place, each[SETTINGS]) for place, each in told if each.get(SETTINGS, own) != own), None)
+    if other is not None:
+        words = f"{other[0]} was labelled with other settings than `label` has (hash {other[1]}, not {own})"
+        yield Problem(f"{words}; in what they differ is not told there", severity="warning")
+
+
+def check_told_data(told: Sequence[Reference], noun: str, params: RunParams) -> Iterator[Problem]:
+    """Yield what `check_told` finds in ``init_data`` or, where it is a warning, in ``valid_data``."""
+    for problem in check_told(told, params.label_engine) if told and not params.allow_mixed else ():
+        if noun == "init_data":
+            yield replace(problem, key=noun)
+        else:
+            message = f"{problem.message.splitlines()[0]}\n  {OTHER_ERRORS}"
+            yield replace(problem, key=noun, message=message, severity="warning")
+
+
+def check_same_data(systems: Sequence[Path], params: RunParams) -> None:
+    """Refuse data to start from of which the files, converted by now, tell of another reference.
+
+    Raises
+    ------
+    ConfigError
+        Naming the difference.
+    """
+    found = check_told_data(references_of(systems), "init_data", params)
+    if problems := [problem for problem in found if problem.severity == "error"]:
+        raise ConfigError(problems)
+
+
 def check_same_reference(folder: Path, settings: dict[str, Any] | None, engine: Engine, remedy: str) -> None:
     """Refuse labels that a training would learn from, where the reference has changed since.
 
@@ -124,4 +164,4 @@ def check_same_reference(folder: Path, settings: dict[str, Any] | None, engine: 
 
 def _compare(settings: dict[str, Any], engine: Engine, key: str) -> Iterator[Problem]:
     if told := describe_other(settings, engine):
-        yield Problem(f'{told}\n  Use one reference for both; "allow_mixed": true trains on them together', key)
+        yield Problem(f"{told}\n  Use one reference for both; {ALLOW}", key)

@@ -26,7 +26,7 @@ from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.query import query_inputs, run_query
 from al_driver.workflow.reasons import Seen, find_reason, why_worse
 from al_driver.workflow.recovered import Retry, choose_retries, retry_inputs
-from al_driver.workflow.references import check_same_reference
+from al_driver.workflow.references import check_same_data, check_same_reference
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.train import model_paths, run_train, train_inputs
 
@@ -248,6 +248,7 @@ class Loop:
 def run_loop(context: Context, params: RunParams) -> Verdict:
     """Run every stage until it converges or its repeats are used up, then train the model to use."""
     data = prepare_data(context, params)
+    check_same_data(data.train, params)
     with Plotter(context.folder.root) as plotter:
         loop = Loop(context, params, data, plotter, after=(data.fingerprint,))
         verdict = _run_stages(loop, params)

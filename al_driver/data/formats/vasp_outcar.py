@@ -25,7 +25,9 @@ from al_driver.data.formats.steps import (
     parse_float,
     parse_floats,
 )
+from al_driver.data.formats.vasp_head import NO_EDIFF, told_in_outcar
 from al_driver.data.frames import Array, Label
+from al_driver.data.reference import REFERENCE, format_reference
 from al_driver.errors import EngineError
 
 _RUN = b"\n executed on"
@@ -42,7 +44,6 @@ _COUNTS = re.compile(rb"ions per type\s*=([\d ]+)")
 _NELM = re.compile(rb"\bNELM\s*=\s*(\d+)")
 _EDIFF = re.compile(rb"\bEDIFF\s*=\s*(\S+)")
 _VERSION = re.compile(rb"vasp\.(\S+)")
-NO_EDIFF = "it names no EDIFF, so nothing shows that it was reached"
 _ROUNDED = 1.51  # EDIFF is printed with one digit: 0.1E-05 may have been 1.5E-6
 
 
@@ -119,6 +120,7 @@ def _read_head(text: Buffer, start: int, end: int) -> _Run:
     numbers = np.repeat([atomic_numbers[symbol] for symbol in symbols], per_type)
     ediff, version = _EDIFF.search(head), _VERSION.search(head)
     info = {"program": "vasp", "version": version[1].decode() if version else "unknown"}
+    info[REFERENCE] = format_reference(told_in_outcar(head.decode(errors="replace"), symbols))
     return _Run(numbers, int(nelm[1]), parse_float(ediff[1]) if ediff else None, info)
 
 

@@ -17,8 +17,9 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from al_driver.data.formats.steps import KBAR_TO_EV_PER_A3, Step, open_stream, parse_float, parse_floats
-from al_driver.data.formats.vasp_outcar import NO_EDIFF
+from al_driver.data.formats.vasp_head import NO_EDIFF, told_in_vasprun
 from al_driver.data.frames import Array, Label
+from al_driver.data.reference import REFERENCE, format_reference
 from al_driver.errors import EngineError
 
 _ROUNDED = 2e-8  # energies and EDIFF are printed with eight decimals
@@ -42,19 +43,21 @@ def read_vasprun(path: Path) -> Iterator[Step]:
     ValueError
         If it is no vasprun.xml.
     """
-    run, number = _Run(), 0
+    run, number, parameters = _Run(), 0, ET.Element("parameters")
     with open_stream(path) as stream:
         try:
             for _, element in ET.iterparse(stream):  # noqa: S314  (a user's own file)
                 if element.tag == "generator":
                     run.info["version"] = _text(element, "i[@name='version']", "unknown")
                 elif element.tag == "parameters":
+                    parameters = element
                     run.max_steps = int(_text(element, ".//i[@name='NELM']", "0"))
                     ediff = element.findtext(".//i[@name='EDIFF']")
                     run.ediff = parse_float(ediff) if ediff else None
                 elif element.tag == "atominfo":
                     names = [_text(row, "c", "") for row in element.iterfind("array[@name='atoms']/set/rc")]
                     run.numbers = np.array([atomic_numbers[name] for name in names])
+                    run.info[REFERENCE] = format_reference(told_in_vasprun(parameters, element))
                 elif element.tag == "calculation":
                     number += 1
                     if run.numbers is None or not run.max_steps:

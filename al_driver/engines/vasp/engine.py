@@ -31,14 +31,8 @@ from al_driver.engines.vasp.lint import functionals, lint, lint_apart, lint_ldau
 from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
 from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_of_element
 from al_driver.engines.vasp.result import VASPRUN, choose_output, is_done, read_relaxed, read_single, read_trajectory
-from al_driver.engines.vasp.sites import (
-    Hubbard,
-    charge_tags,
-    has_spin,
-    hubbard_tags,
-    magnetic_tags,
-    split_sites,
-)
+from al_driver.engines.vasp.sites import Hubbard, charge_tags, has_spin, hubbard_tags, magnetic_tags, split_sites
+from al_driver.engines.vasp.told import told_of
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_path
 from al_driver.schema.base import Float, Name, PositiveFloat, UserPath, identity
@@ -207,6 +201,10 @@ class Vasp(Engine):
         files = {"EDIFF": self._incar(calculation)}
         files |= {f"EDIFF of {name}": self._incar(calculation, name) for name in self.incar_of}
         return {name: number(read_incar(path), "EDIFF", EDIFF) for name, path in files.items()}
+
+    def told_reference(self) -> dict[str, str]:
+        incars = [read_incar(self._incar("label", name)) for name in (None, *self.incar_of)]
+        return told_of(incars, {symbol: read_of_element(path, symbol) for symbol, path in self.potcar.items()})
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         return {

@@ -197,7 +197,8 @@ def _in_order(
         np.isfinite(label.energy) and np.isfinite(forces).all() and np.isfinite(0 if virial is None else virial).all()
     ):
         raise EngineError("not_finite", directory, "energy, a force or the virial is not a finite number")
-    return replace(label, atoms=atoms, forces=forces, virial=virial, info=label.info | moments)
+    info = {name: label.info[name] for name in ("program", "version")}  # the ledger has the settings themselves
+    return replace(label, atoms=atoms, forces=forces, virial=virial, info=info | moments)
 
 
 def _read_moments(outcar: Path) -> list[list[float]]:

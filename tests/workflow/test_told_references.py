@@ -1,0 +1,133 @@
+"""Outputs that tell of two references are not converted without a word, and not trained on together."""
+
+import gzip
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from fake_run import LJ, make_folder, patch, read_param
+
+import al_driver
+from al_driver.data.frames import Label, labelled_frame, write_frames
+from al_driver.data.reference import parse_reference
+from al_driver.errors import ConfigError
+from al_driver.schema.run import RunParams
+from al_driver.workflow import verbs
+from al_driver.workflow.check_data import check_data
+
+sys.path.append(str(Path(__file__).parents[1] / "standins"))
+from vasp_case import make_keys, write_potcar
+
+FILES = Path(__file__).parents[1] / "data/files"
+OTHER_CUTOFF = ("ENCUT  =  800.0", "ENCUT  =  520.0")
+WATER = {"type_map": ["H", "O"], "label": LJ | {"elements": ["H", "O"]}}
+
+
+def write_output(folder: Path, *changes: tuple[str, str], name: str = "OUTCAR") -> Path:
+    """Write an output of water, with other words in it."""
+    source = {"OUTCAR": "OUTCAR.h2o.md", "vasprun.xml": "vasprun.h2o.md.xml"}[name]
+    text = gzip.decompress((FILES / f"{source}.gz").read_bytes()).decode()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def make_run(folder: Path, *data: Path | str, **changes: Any) -> RunParams:
+    return read_param(make_folder(folder, init_data=[str(path) for path in data], **WATER | changes))
+
+
+def errors_of(params: RunParams) -> list[str]:
+    return [str(each) for each in check_data(params, None, read=True) if each.severity == "error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("OUTCAR", *OTHER_CUTOFF, "ENCUT is 800 in {one}, 520 in {other}"),
+        ("OUTCAR", "PAW_PBE O 08Apr2002", "PAW_PBE O_s 07Sep2000", "TITEL O is PAW_PBE O 08Apr2002 in {one}, PAW_PBE"),
+        ("OUTCAR", "GGA     =    --", "GGA     =    RP", "GGA is PE in {one}, RP in {other}"),
+        ("OUTCAR", "SIGMA  =   0.05", "SIGMA  =   0.20", "SIGMA is 0.05 in {one}, 0.2 in {other}"),
+        ("OUTCAR", "LHFCALC =     F", "LHFCALC =     T", "LHFCALC is F in {one}, T in {other}"),
+        ("vasprun.xml", 'name="ENMAX">    800.0', 'name="ENMAX">    520.0', "ENCUT is 800 in {one}, 520 in {other}"),
+        ("vasprun.xml", "PAW_PBE O 08Apr2002  ", "PAW_PBE O_h 21Feb1", "TITEL O is PAW_PBE O 08Apr2002 in {one}"),
+    ],
+)
+def test_two_outputs(tmp_path: Path, name: str, old: str, new: str, words: str) -> None:
+    one, other = write_output(tmp_path / "one"), write_output(tmp_path / "other", (old, new), name=name)
+    expected = words.format(one=one, other=other)
+    result = al_driver.convert([one, other], tmp_path / "out")
+    (hint,) = result.hints
+    assert hint.startswith("of different references") and expected in hint
+    for case, data in {"both": [one, other], "set": [tmp_path / "out"]}.items():
+        (error,) = errors_of(make_run(tmp_path / case, *data))
+        assert error.startswith("init_data: labels of different references: ") and expected in error
+        assert not errors_of(make_run(tmp_path / f"{case}.mixed", *data, allow_mixed=True))
+    assert not errors_of(make_run(tmp_path / "alone", other))
+
+
+def test_both_files_of_one_run_and_other_elements_agree(tmp_path: Path) -> None:
+    one, other = write_output(tmp_path / "one"), write_output(tmp_path / "other", name="vasprun.xml")
+    assert not al_driver.convert([one, other], tmp_path / "out").hints
+
+
+def test_a_run_stops_before_it_trains_on_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run converts its data itself; `al check` of it was not asked."""
+    tasks = patch(monkeypatch)
+    one, other = write_output(tmp_path / "one"), write_output(tmp_path / "other", OTHER_CUTOFF)
+    make_run(tmp_path / "run", one, other)
+    with pytest.raises(ConfigError, match=r"ENCUT is 800 in .*one/OUTCAR, 520 in .*other/OUTCAR"):
+        verbs.run(tmp_path / "run/param.json", tmp_path / "run/resource.json")
+    assert not tasks.run
+
+
+def test_frames_of_one_file_with_settings_of_two(tmp_path: Path) -> None:
+    atoms = bulk("Si")
+    label = Label(atoms, -1.0, np.zeros((2, 3)), np.eye(3))
+    hashes = ["a" * 16, "b" * 16]
+    write_frames(tmp_path / "all.extxyz", [labelled_frame(label, {"settings": each}) for each in hashes])
+    words = f"settings is {'a' * 16} in frame 1 of {tmp_path}/all.extxyz, {'b' * 16} in frame 2 of"
+    (hint,) = al_driver.convert(tmp_path / "all.extxyz", tmp_path / "out").hints
+    assert words in hint
+    (error,) = errors_of(read_param(make_folder(tmp_path / "run", init_data=[str(tmp_path / "all.extxyz")])))
+    assert words in error
+    write_frames(tmp_path / "one.extxyz", [labelled_frame(label, {"settings": hashes[0]})])
+    params = read_param(make_folder(tmp_path / "other", init_data=[str(tmp_path / "one.extxyz")]))
+    (warning,) = check_data(params, None, read=True)
+    assert warning.severity == "warning" and f"(hash {hashes[0]}, not " in warning.message
+
+
+def test_an_output_and_the_runs_own_label(tmp_path: Path) -> None:
+    output = write_output(tmp_path / "one")
+    incar = "ENCUT = 800\nEDIFF = 1E-6\nISMEAR = 0\nSIGMA = 0.05\n"
+
+    def label(name: str, text: str, **titles: str) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        keys = make_keys(tmp_path / name, ["H", "O"], text)
+        for symbol, title in ({"H": "PAW_PBE H 15Jun2001", "O": "PAW_PBE O 08Apr2002"} | titles).items():
+            write_potcar(tmp_path / name / f"POTCAR.{symbol}", symbol, title=title)
+        return keys
+
+    assert not errors_of(make_run(tmp_path / "same", output, label=label("1", incar)))
+    (error,) = errors_of(make_run(tmp_path / "cutoff", output, label=label("2", incar.replace("800", "900"))))
+    assert f"ENCUT is 900 in `label`, 800 in {output}" in error
+    (error,) = errors_of(make_run(tmp_path / "titel", output, label=label("3", incar, O="PAW_PBE O_s 07Sep2000")))
+    assert "TITEL O is PAW_PBE O_s 07Sep2000 in `label`" in error
+    write_frames(tmp_path / "bare.extxyz", [labelled_frame(Label(bulk("O", "sc", a=2.0), -1.0, np.zeros((1, 3))))])
+    keys = label("4", incar.replace("800", "900"))
+    params = make_run(tmp_path / "valid", tmp_path / "bare.extxyz", label=keys, valid_data=[str(output)])
+    found = [each for each in check_data(params, None, read=True) if "ENCUT" in each.message]
+    assert [(each.key, each.severity) for each in found] == [("valid_data", "warning")]
+
+
+def test_a_line_is_read_as_it_was_written(tmp_path: Path) -> None:
+    result = al_driver.convert(write_output(tmp_path), tmp_path / "all.extxyz")
+    told = parse_reference(result.files[0].blocks[0].infos[0]["reference"])
+    assert told["TITEL O"] == "PAW_PBE O 08Apr2002" and told["ENCUT"] == "800" and told["ISPIN"] == "1"
+    again = al_driver.convert(tmp_path / "all.extxyz", tmp_path / "again")
+    assert parse_reference(again.files[0].blocks[0].infos[0]["reference"]) == told

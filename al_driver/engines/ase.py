@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator
 
 from al_driver.data.frames import Array, Label
 from al_driver.engines.ase_check import check_calculator
@@ -24,7 +24,7 @@ from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.motion import check_relaxable, draw_velocities, what_is_missing
 from al_driver.errors import EngineError, Problem
 from al_driver.files import write_atomic
-from al_driver.schema.base import Float, UserPath
+from al_driver.schema.base import Float, UserPath, cross_check
 from al_driver.schema.elements import Element
 
 OTHER_START = 0.05  # Å per axis (σ)
@@ -64,7 +64,7 @@ class AseEngine(Engine):
             raise ValueError('needs an import path: names with dots between, such as "ase.calculators.emt.EMT"')
         return path
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_across(self) -> "AseEngine":
         if self.module is None and "." not in self.calculator:
             raise ValueError(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from al_driver.data.frames import Label
 from al_driver.data.pw_output import is_done
@@ -56,7 +56,7 @@ from al_driver.engines.pw_sites import (
 from al_driver.engines.sites import Site, check_sites, check_tags
 from al_driver.engines.upf import read_upf_valence
 from al_driver.errors import ConfigError, EngineError, Problem
-from al_driver.schema.base import Float, NonNegativeFloat, PositiveFloat, PositiveInt, UserPath, identity
+from al_driver.schema.base import Float, NonNegativeFloat, PositiveFloat, PositiveInt, UserPath, cross_check, identity
 from al_driver.schema.elements import Element
 from al_driver.schema.suggest import nearest
 from al_driver.units import Unit
@@ -91,7 +91,7 @@ class QuantumEspresso(Engine):
     output_name: ClassVar[str] = "pw.out"
     scratch: ClassVar[tuple[str, ...]] = (f"{PREFIX}.*",)
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_one_grid(self) -> "QuantumEspresso":
         if self.kspacing is not None and self.kpoints is not None:
             raise ValueError("`kspacing` and `kpoints` both choose k-points; keep one")

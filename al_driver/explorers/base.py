@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from ase import Atoms
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from al_driver.errors import Problem
 from al_driver.schema.base import (
@@ -26,6 +26,8 @@ from al_driver.schema.base import (
     UserPath,
     as_entry,
     as_list,
+    cross_check,
+    hold_against,
 )
 from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
@@ -91,22 +93,25 @@ class Job(Params):
     tau_p: Annotated[PositiveFloat, Unit("ps")] = 1.0
     """Damping time of the barostat."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_sweep(self) -> "Job":
+        return hold_against(self, self._find_contradictions())
+
+    def _find_contradictions(self) -> Iterator[str]:
+        """Yield what would make no task, or what a key asks for that the ensemble does not do."""
         if not self.structures:
-            raise ValueError('`structures` is empty; name entries, or write "all"')
+            yield '`structures` is empty; name entries, or write "all"'
         if isinstance(self.temperatures, tuple) and not self.temperatures:
-            raise ValueError("`temperatures` is empty: the job would have no task")
+            yield "`temperatures` is empty: the job would have no task"
         is_npt = self.ensemble.startswith("npt")
         if is_npt and not self.pressures:
-            raise ValueError(f"ensemble {self.ensemble!r} needs `pressures` (bar), e.g. [0.0]")
+            yield f"ensemble {self.ensemble!r} needs `pressures` (bar), e.g. [0.0]"
         if not is_npt and self.pressures is not None:
-            raise ValueError(f"ensemble {self.ensemble!r} has no use for `pressures`; leave it out or choose an npt")
+            yield f"ensemble {self.ensemble!r} has no use for `pressures`; leave it out or choose an npt"
         if self.ensemble == "nve" and isinstance(self.temperatures, Ramp):
-            raise ValueError('ensemble "nve" cannot follow a ramp; choose "nvt", or give starting temperatures')
+            yield 'ensemble "nve" cannot follow a ramp; choose "nvt", or give starting temperatures'
         if self.dump_every > self.n_steps:
-            raise ValueError(f"dump_every ({self.dump_every}) is larger than n_steps ({self.n_steps}): no frame")
-        return self
+            yield f"dump_every ({self.dump_every}) is larger than n_steps ({self.n_steps}): no frame"
 
 
 class Stage(Params):
@@ -134,7 +139,7 @@ class Guard(Params):
     volume_ratio: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.6)
     """Smallest and largest volume, in units of the first."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_volumes(self) -> "Guard":
         if not self.volume_ratio[0] < 1 < self.volume_ratio[1]:
             raise ValueError(f"`volume_ratio` needs a number below 1, then one above; found {list(self.volume_ratio)}")

@@ -1,11 +1,20 @@
 """What to label: the keys under ``query``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from al_driver.schema.base import Bool, Fraction, NonNegativeFloat, Params, PositiveFloat, PositiveInt
+from al_driver.schema.base import (
+    Bool,
+    Fraction,
+    NonNegativeFloat,
+    Params,
+    PositiveFloat,
+    PositiveInt,
+    cross_check,
+    hold_against,
+)
 from al_driver.units import Unit
 
 Metric = Literal["max_force", "mean_force", "max_virial", "relative_force"]
@@ -70,32 +79,39 @@ class QueryParams(Params):
     """diverse, lookahead: how many candidates are compared for each frame that may be chosen: the best of as many
     stretches of the trajectories. A look ahead compares no more than 4,000 in all, unless more may be chosen."""
 
-    @model_validator(mode="after")
-    def _check_window(self) -> "QueryParams":
+    @cross_check
+    def _check_across(self) -> "QueryParams":
+        return hold_against(self, (*self._find_window(), *self._find_unread()))
+
+    def _find_window(self) -> Iterator[str]:
+        """Yield what is wrong with the window, or the target in its place."""
         if self.target_force_error is None:
             missing = [f"`{name}`" for name in ("lower", "upper") if getattr(self, name) is None]
             if missing:
-                raise ValueError(f"{' and '.join(missing)} missing; give both, or `target_force_error` in their place")
+                yield f"{' and '.join(missing)} missing; give both, or `target_force_error` in their place"
             if self.lower is not None and self.upper is not None and self.lower >= self.upper:
-                raise ValueError(f"`lower` ({self.lower:g}) must be below `upper` ({self.upper:g})")
+                yield f"`lower` ({self.lower:g}) must be below `upper` ({self.upper:g})"
             for name in ONLY_WITH_TARGET:
                 if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"`{name}` belongs to `target_force_error`, which is not there")
-        elif self.lower is not None or self.upper is not None:
-            raise ValueError("`target_force_error` takes the place of `lower` and `upper`; give one or the other")
-        elif self.metric not in ("max_force", "mean_force"):
-            raise ValueError(f'`target_force_error` needs the metric "max_force" or "mean_force", not {self.metric!r}')
-        elif self.target_force_error == {}:
-            raise ValueError("`target_force_error` is empty; give a number, or one per element")
+                    yield f"`{name}` belongs to `target_force_error`, which is not there"
+            return
+        if self.lower is not None or self.upper is not None:
+            yield "`target_force_error` takes the place of `lower` and `upper`; give one or the other"
+        if self.metric not in ("max_force", "mean_force"):
+            yield f'`target_force_error` needs the metric "max_force" or "mean_force", not {self.metric!r}'
+        if self.target_force_error == {}:
+            yield "`target_force_error` is empty; give a number, or one per element"
+
+    def _find_unread(self) -> Iterator[str]:
+        """Yield keys without which others make no sense, and keys that nothing reads."""
         if (self.metric == "relative_force") != (self.relative_epsilon is not None):
-            raise ValueError('`relative_epsilon` (eV/Å) belongs to the metric "relative_force", and only to it')
-        for name in self._unread_keys():
+            yield '`relative_epsilon` (eV/Å) belongs to the metric "relative_force", and only to it'
+        for name in sorted(self._unread_keys()):
             if getattr(self, name) != type(self).model_fields[name].default:
                 choices = " and ".join(f'"{choice}"' for choice in COMPARISON_KEYS[name])
-                raise ValueError(f'`{name}` belongs to "choose": {choices}; found "{self.choose}"')
+                yield f'`{name}` belongs to "choose": {choices}; found "{self.choose}"'
         if self.choose == "lookahead" and self.uncertainty != "kpu":
-            raise ValueError('"choose": "lookahead" needs the covariance of one model: add "uncertainty": "kpu"')
-        return self
+            yield '"choose": "lookahead" needs the covariance of one model: add "uncertainty": "kpu"'
 
     def _unread_keys(self) -> set[str]:
         """Return the keys of `COMPARISON_KEYS` that this choice does not read."""

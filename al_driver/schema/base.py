@@ -1,12 +1,24 @@
 """What every parameter class shares: frozen, strict, with paths relative to the file that names them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationInfo,
+    model_validator,
+)
 
 from al_driver.files import hash_path
+
+WAIVED, FAILED = "waived", "failed"
+"""Keys of the validation's context: sets of cross checks to leave out, and of those that found something."""
 
 
 class Params(BaseModel):
@@ -20,7 +32,39 @@ class CrossError(ValueError):
 
     def __init__(self, found: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
         self.found = tuple(found)
-        super().__init__("; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in found))
+        super().__init__(
+            "; ".join(f"{'.'.join(map(str, loc))}: {message}" if loc else message for loc, message in found)
+        )
+
+
+Checked = TypeVar("Checked", bound=Params)
+
+
+def cross_check(check: Callable[[Checked], Checked]) -> Any:
+    """Make a method a validator that sees several keys of an object, and that a second look may leave out.
+
+    pydantic does not ask an object of which a part has failed: with that part's cross check waived it does, so that
+    all that is wrong is told at once (`schema.load`).
+    """
+
+    def look(params: Checked, info: ValidationInfo) -> Checked:
+        context = info.context or {}
+        if check in context.get(WAIVED, ()):
+            return params
+        try:
+            return check(params)
+        except ValueError:
+            context.get(FAILED, set()).add(check)
+            raise
+
+    return model_validator(mode="after")(look)
+
+
+def hold_against(params: Checked, messages: Iterable[str]) -> Checked:
+    """Return an object of which nothing is wrong; otherwise raise all messages together."""
+    if found := [((), message) for message in messages]:
+        raise CrossError(found)
+    return params
 
 
 def as_list(value: Any) -> Any:

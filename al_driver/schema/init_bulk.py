@@ -21,6 +21,7 @@ from al_driver.schema.base import (
     UserPath,
     as_entry,
     as_list,
+    cross_check,
 )
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, NamedLabel, describe_unknown, keep, name_in_label
@@ -74,7 +75,7 @@ class Aimd(Params):
     tau_t: Annotated[PositiveFloat, Unit("ps")] = 0.1
     """Time constant of the thermostat."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_every(self) -> "Aimd":
         if self.every > self.n_steps:
             message = f"{self.every} is more than n_steps, {self.n_steps}, so that no frame would be kept"
@@ -161,7 +162,7 @@ class InitBulkParams(Params):
     def _name_in_label(cls, data: Any) -> Any:
         return name_in_label(data)
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_across(self) -> "InitBulkParams":
         found = list(self._find_wrong_choices())
         if found:

@@ -1,13 +1,15 @@
 """From a JSON file to parameters. Every problem of the file is reported at once."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from al_driver.errors import ConfigError, Problem
-from al_driver.schema.base import Params
+from al_driver.schema.base import FAILED, WAIVED, Params
 from al_driver.schema.explain import explain
 from al_driver.schema.jsonc import read_jsonc
 from al_driver.schema.resource import Resources
@@ -31,8 +33,8 @@ def load_params(path: Path, kind: type[Kind]) -> Kind:
     content = read_jsonc(path)
     try:
         return _validate(content, kind, path)
-    except ValidationError as error:
-        raise ConfigError([*explain(error, content, kind, path)]) from None
+    except ValidationError:
+        raise ConfigError(_find_problems(content, kind, path)) from None
 
 
 def load_sound(path: Path, kind: type[Kind]) -> tuple[Kind | None, list[Problem]]:
@@ -56,7 +58,7 @@ def load_sound(path: Path, kind: type[Kind]) -> tuple[Kind | None, list[Problem]
         try:
             return _validate(sound, kind, path), problems
         except ValidationError as error:
-            problems = problems or [*explain(error, content, kind, path)]
+            problems = problems or _find_problems(content, kind, path)
             wrong = [_find_owner(sound, found["loc"]) for found in error.errors() if found["type"] != "missing"]
             if len(wrong) < error.error_count() or not all(wrong):
                 return None, problems
@@ -64,8 +66,23 @@ def load_sound(path: Path, kind: type[Kind]) -> tuple[Kind | None, list[Problem]
                 owner.pop(key, None)
 
 
-def _validate(content: Any, kind: type[Kind], path: Path) -> Kind:
-    params = kind.model_validate(content, context={"base": path.absolute().parent})
+def _find_problems(content: Any, kind: type[Kind], path: Path) -> list[Problem]:
+    """Tell every problem: what does not fit together in one part does not hide what does not fit around it."""
+    problems: list[Problem] = []
+    waived: set[Any] = set()
+    while True:
+        failed: set[Any] = set()
+        try:
+            _validate(content, kind, path, {WAIVED: waived, FAILED: failed})
+        except ValidationError as error:
+            problems += [found for found in explain(error, content, kind, path) if found not in problems]
+        if not failed:
+            return problems
+        waived |= failed
+
+
+def _validate(content: Any, kind: type[Kind], path: Path, context: Mapping[str, Any] = MappingProxyType({})) -> Kind:
+    params = kind.model_validate(content, context={"base": path.absolute().parent, **context})
     if isinstance(params, Resources):
         params.remember(path)
     return params

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from al_driver.schema.base import (
     Bool,
@@ -18,6 +18,7 @@ from al_driver.schema.base import (
     PositiveInt,
     UserPath,
     as_list,
+    cross_check,
 )
 from al_driver.units import Unit
 
@@ -192,14 +193,14 @@ class Resources(Params):
         """Keep which file it was read from; that decides nothing."""
         self._read_from = path
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_query(self) -> "Resources":
         if self.query.command is not None:
             message = f"the query is our own program, and takes no command; take {self.query.command!r} out"
             raise CrossError([(("query", "command"), message)])
         return self
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_pack(self) -> "Resources":
         roles: tuple[Role, ...] = ("train", "query")
         packed = [role for role in roles if getattr(self, role).pack]

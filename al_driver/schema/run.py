@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError
 from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
-from al_driver.schema.base import Bool, CrossError, Int, Name, Params, UserPath, as_entry
+from al_driver.schema.base import WAIVED, Bool, CrossError, Int, Name, Params, UserPath, as_entry, cross_check
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import (
     AnyEngine,
@@ -36,7 +36,7 @@ class DataSource(Params):
     """The param file of an ``al init_bulk``; its dataset is used. As validation data: what it held back, or all of it
     where it holds nothing back and nothing else of it is used."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_one(self) -> "DataSource":
         if (self.path is None) == (self.init_bulk is None):
             raise ValueError("needs either `path` or `init_bulk`")
@@ -85,7 +85,7 @@ class RunParams(Params):
     def _name_in_label(cls, data: Any) -> Any:
         return name_in_label(data)
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_across(self) -> "RunParams":
         found = [*self._find_label(), *self._find_structures(), *self._find_targets()]
         if self.query.uncertainty == "committee" and self.train.models < 2:
@@ -103,10 +103,10 @@ class RunParams(Params):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _set_up_training(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+    def _set_up_training(cls, data: Any, validate: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         """Let the trainer keep a covariance where the query asks for it."""
         params = validate(data)
-        if params.query.uncertainty != "kpu":
+        if params.query.uncertainty != "kpu" or (info.context or {}).get(WAIVED):  # its own keys may not fit
             return params
         try:
             return params.model_copy(update={"train": params.train.with_covariance()})
@@ -121,7 +121,7 @@ class RunParams(Params):
     def _find_targets(self) -> Iterator[Finding]:
         """Yield elements without a wanted force error, and wanted errors of what is no element here."""
         wanted = self.query.target_force_error
-        if isinstance(wanted, dict):
+        if isinstance(wanted, dict) and wanted:  # an empty one the query refuses
             for name in [name for name in self.type_map if name not in wanted]:
                 yield ("query", "target_force_error"), f"has no number for {name}; give one for each of `type_map`"
             for name in [name for name in wanted if name not in self.type_map]:

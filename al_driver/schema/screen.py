@@ -3,9 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from al_driver.schema.base import Bool, CrossError, Int, Params, PositiveInt, UserPath, as_entry, as_list, resolve_path
+from al_driver.schema.base import (
+    Bool,
+    CrossError,
+    Int,
+    Params,
+    PositiveInt,
+    UserPath,
+    as_entry,
+    as_list,
+    cross_check,
+    resolve_path,
+)
 from al_driver.screen.acquisition import Acquisition
 from al_driver.screen.candidates import CandidateEntry
 from al_driver.screen.filters import Filters
@@ -48,7 +59,7 @@ class ScreenParams(Params):
     per_composition: Bool = False
     """That many of each composition, in place of that many in all."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_names(self) -> "ScreenParams":
         names = [entry.called for entry in self.candidates]
         for index, name in enumerate(names):

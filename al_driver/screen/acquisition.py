@@ -10,11 +10,11 @@ largest score is taken first.
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from scipy.special import ndtr
 
 from al_driver.data.frames import Array
-from al_driver.schema.base import CrossError, Float, NonNegativeFloat, Params, PositiveInt
+from al_driver.schema.base import CrossError, Float, NonNegativeFloat, Params, PositiveInt, cross_check
 
 Score = Literal["mean", "lower_bound", "upper_bound", "expected_improvement", "uncertainty"]
 
@@ -34,7 +34,7 @@ class Acquisition(Params):
     diversity: Annotated[PositiveInt, Field(ge=1)] = 1
     """The best so many times as many as are wanted are looked at, and of those the most different ones are taken."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_improvement(self) -> "Acquisition":
         if self.by == "expected_improvement" and not isinstance(self.goal, str):
             raise CrossError([(("by",), "expected_improvement needs the goal min or max, not a value")])

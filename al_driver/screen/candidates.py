@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from al_driver.data.frames import Array
 from al_driver.errors import ConfigError, Problem
@@ -27,6 +27,7 @@ from al_driver.schema.base import (
     PositiveInt,
     UserPath,
     as_list,
+    cross_check,
 )
 from al_driver.schema.elements import Element
 from al_driver.screen.compositions import Amounts, Charges, Composition, can_be_neutral, find_compositions
@@ -76,7 +77,7 @@ class CandidateEntry(Params):
         """The entry's name, or its file's where it has none, in letters that fit into ids and file names."""
         return self.name or re.sub(r"[^\w.+-]", "_", self.path.stem)
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_chain(self) -> "CandidateEntry":
         for source, targets in self.substitute.items():
             for target in targets:

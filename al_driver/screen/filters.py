@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from al_driver.data.frames import Array
 from al_driver.data.gate import too_close
-from al_driver.schema.base import CrossError, Float, Params, PositiveFloat, PositiveInt
+from al_driver.schema.base import CrossError, Float, Params, PositiveFloat, PositiveInt, cross_check
 
 Window = tuple[Float | None, Float | None]
 """The lowest and the highest value; null where there is no limit."""
@@ -27,7 +27,7 @@ class Filters(Params):
     max_uncertainty: PositiveFloat | None = None
     """Of the property that is ranked by, in its unit."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_windows(self) -> "Filters":
         for name, (low, high) in self.windows.items():
             if low is not None and high is not None and low > high:

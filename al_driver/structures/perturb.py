@@ -13,9 +13,9 @@ import ase.units
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from al_driver.schema.base import NonNegativeFloat, Params, PositiveFloat, PositiveInt
+from al_driver.schema.base import NonNegativeFloat, Params, PositiveFloat, PositiveInt, cross_check
 from al_driver.structures.scale import deform
 from al_driver.units import Unit
 
@@ -46,7 +46,7 @@ class Perturb(Params):
     debye_temperature: Annotated[PositiveFloat | None, Unit("K")] = None
     """The solid's Debye temperature; when left out, the mean of its elements' own, 300 where one is not known."""
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_displacement(self) -> "Perturb":
         if self.atom_distance is not None and self.temperature is not None:
             raise ValueError("needs `atom_distance` or `temperature`, not both")

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import PrivateAttr
 
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import read_json, write_json
 from al_driver.layout import EVALUATION_FILE
-from al_driver.schema.base import Bool, Params, PositiveFloat, PositiveInt, UserPath
+from al_driver.schema.base import Bool, Params, PositiveFloat, PositiveInt, UserPath, cross_check
 from al_driver.trainers.base import Description, Phase, Trainer, Training
 from al_driver.trainers.deepmd_check import find_contradictions, find_schema_errors
 from al_driver.trainers.deepmd_input import (
@@ -103,7 +103,7 @@ class DeepmdTrainer(Trainer):
     linearly, which is checked."""
     _keeps_covariance: bool = PrivateAttr(False)
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_one(self) -> "DeepmdTrainer":
         if (self.input is None) == (self.preset is None):
             raise ValueError("needs either `input` or `preset`")

@@ -10,7 +10,7 @@ from test_malformed import INIT, RESOURCE, RUN
 from al_driver.errors import ConfigError
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.jsonc import read_jsonc
-from al_driver.schema.load import kind_of, load_params
+from al_driver.schema.load import kind_of, load_params, load_sound
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
 
@@ -103,6 +103,28 @@ def test_what_does_not_fit_together_is_told_at_once_too(tmp_path):
     assert [problem.key for problem in caught.value.problems] == [
         "label", "explore.iterations[1][0].structures[0]", "explore.iterations[1][0].structures[1]", "train.models",
     ]  # fmt: skip
+
+
+def test_a_part_that_does_not_fit_hides_nothing_around_it(tmp_path):
+    content = json.loads(json.dumps(RUN)) | {"label": "trut"}
+    content["train"]["models"] = 1
+    content["query"] |= {"lower": 0.3, "upper": 0.1, "score_power": 2.0}
+    content["explore"]["iterations"][1][0] |= {"structures": ["bulg"], "dump_every": 10**6}
+    with pytest.raises(ConfigError) as caught:
+        load_params(_write(tmp_path, content), RunParams)
+    assert [problem.key for problem in caught.value.problems] == [
+        "explore.iterations[1][0]", "query", "query", "label", "explore.iterations[1][0].structures[0]", "train.models",
+    ]  # fmt: skip
+    params, problems = load_sound(tmp_path / "param.json", RunParams)
+    assert (params, problems) == (None, [*caught.value.problems])
+
+
+def test_two_checks_of_one_object_are_both_told(tmp_path):
+    content = json.loads(json.dumps(RESOURCE))
+    content["query"] = {"command": "python", "pack": True}
+    with pytest.raises(ConfigError) as caught:
+        load_params(_write(tmp_path, content), Resources)
+    assert [problem.key for problem in caught.value.problems] == ["query.command", "query.pack"]
 
 
 def test_a_covariance_needs_one_model_and_says_so_by_itself(tmp_path):

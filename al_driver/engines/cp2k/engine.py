@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from al_driver.data.frames import Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
@@ -44,7 +44,7 @@ from al_driver.engines.cp2k.sections import Section, format_sections, read_secti
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_path
-from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath
+from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, cross_check
 from al_driver.schema.elements import Element
 from al_driver.units import Unit
 
@@ -76,7 +76,7 @@ class Cp2k(Engine):
         for pattern in ("*.bak-*", "*.Hessian", "*.ener", "*.wfn*", "*.kp*", "*.cell", "*.stress")
     )
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_one_grid(self) -> "Cp2k":
         if self.kspacing is not None and self.kpoints is not None:
             raise ValueError("`kspacing` and `kpoints` both choose k-points; keep one")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, InputFiles, Relaxation
@@ -46,7 +46,7 @@ from al_driver.engines.pwmat.params import Dftb
 from al_driver.engines.pwmat.result import ETOT, STDOUT, has_ended, read_relaxed, read_scf, read_trajectory
 from al_driver.engines.upf import check_upf
 from al_driver.errors import ConfigError, EngineError, Problem
-from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, identity
+from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, cross_check, identity
 from al_driver.schema.elements import Element
 from al_driver.schema.suggest import nearest
 from al_driver.units import Unit
@@ -85,7 +85,7 @@ class Pwmat(Engine):
         STDOUT,  # repeats REPORT; its last line is told where something went wrong
     )  # fmt: skip
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_across(self) -> "Pwmat":
         if self.kspacing is not None and self.kpoints is not None:
             raise ValueError("`kspacing` and `kpoints` both choose k-points; keep one")

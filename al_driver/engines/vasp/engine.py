@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from ase import Atoms
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, CalculationFiles, Dynamics, Engine, InputFiles, Relaxation
@@ -35,7 +35,7 @@ from al_driver.engines.vasp.sites import Hubbard, charge_tags, has_spin, hubbard
 from al_driver.engines.vasp.told import told_of
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_path
-from al_driver.schema.base import Float, Name, PositiveFloat, UserPath, identity
+from al_driver.schema.base import Float, Name, PositiveFloat, UserPath, cross_check, identity
 from al_driver.schema.elements import Element
 from al_driver.schema.suggest import nearest, nearest_file
 from al_driver.units import Unit
@@ -73,7 +73,7 @@ class Vasp(Engine):
         "LOCPOT", "ELFCAR", "AECCAR*", "vaspout.h5", "vaspwave.h5", "STOPCAR", "ML_*",
     )  # fmt: skip
 
-    @model_validator(mode="after")
+    @cross_check
     def _check_across(self) -> "Vasp":
         if self.kspacing is not None and self.kpoints is not None:
             raise ValueError("`kspacing` and `kpoints` both choose k-points; keep one")

@@ -166,7 +166,35 @@ class AseEngine(Engine):
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
+    def write_frames(self, frames: Sequence[Atoms], directory: Path) -> None:
+        """Write the input that labels many frames in one process, which loads the calculator once."""
+        several = [{**frame, **moments} for frame, moments in map(self._describe, frames)]
+        self._write_content({**self._spec(), "frames": several}, directory)
+
+    def read_energies(self, directory: Path, n_frames: int) -> list[float]:
+        """Return the energies of the frames of `write_frames`, eV.
+
+        Raises
+        ------
+        EngineError
+            If one of them was not calculated, or is not finite.
+        """
+        end = require_end(directory, self.output_name)
+        energies = [float(line["energy"]) for line in read_frames(directory)]
+        if end["end"] == "failed":
+            raise failure(end, directory)
+        if len(energies) != n_frames:
+            raise EngineError("no_output", directory, f"{len(energies)} of {n_frames} energies are there")
+        if not np.isfinite(energies).all():
+            raise EngineError("not_finite", directory, "an energy is not a finite number")
+        return energies
+
     def _write(self, atoms: Atoms, directory: Path, **task: Any) -> None:
+        frame, moments = self._describe(atoms)
+        self._write_content({**self._spec(), **task, **moments, "atoms": frame}, directory)
+
+    def _describe(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a frame as JSON, and the moments of its elements where it brings none of its own."""
         frame = {
             "numbers": atoms.numbers.tolist(),
             "positions": atoms.positions.tolist(),
@@ -180,7 +208,9 @@ class AseEngine(Engine):
             moments["magmoms"] = [self.magmoms.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()]
         if atoms.has("tags"):
             frame["tags"] = atoms.get_tags().tolist()
-        content = {**self._spec(), **task, **moments, "atoms": frame}
+        return frame, moments
+
+    def _write_content(self, content: Mapping[str, Any], directory: Path) -> None:
         lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
         write_atomic(directory / INPUT_FILE, "{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -1,7 +1,7 @@
 """param.json of ``al screen``: candidate crystals, what surrogates say of them, and which go on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
@@ -18,6 +18,9 @@ from al_driver.schema.base import (
     resolve_path,
 )
 from al_driver.screen.acquisition import Acquisition
+from al_driver.screen.baselines.clusters import ClusterModel
+from al_driver.screen.baselines.ewald import EwaldModel
+from al_driver.screen.baselines.unrelaxed import UnrelaxedModel
 from al_driver.screen.candidates import CandidateEntry
 from al_driver.screen.filters import Filters
 from al_driver.screen.properties import UNITS
@@ -30,6 +33,19 @@ def _find_model(name: str, info: ValidationInfo) -> str:
 
 Surrogate = Annotated[str, Field(min_length=1), AfterValidator(_find_model)]
 """The name of a published model, a checkpoint, or a folder that a fit left."""
+Baseline = Annotated[EwaldModel | ClusterModel | UnrelaxedModel, Field(discriminator="model")]
+"""What predicts without a network."""
+Model = Surrogate | Baseline
+
+
+def column_of(model: Model) -> str:
+    """Return a word that no two models may share: the column of a published model or a baseline, the path of others."""
+    return model if isinstance(model, str) else model.name
+
+
+def _as_models(value: Any) -> Any:
+    """Let one model stand for a list of one, an object too."""
+    return [value] if isinstance(value, dict) else as_list(value)
 
 
 class ScreenParams(Params):
@@ -47,9 +63,11 @@ class ScreenParams(Params):
     ]
     """Crystals, and what is made of them."""
     models: Annotated[
-        tuple[Surrogate, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str]), Field(min_length=1)
+        tuple[Model, ...],
+        BeforeValidator(_as_models, json_schema_input_type=Model | list[Model]),
+        Field(min_length=1),
     ]
-    """What predicts their properties, a model each."""
+    """What predicts their properties, a model each: networks, and objects that rank without one."""
     filters: Filters = Filters()
     """What a candidate must keep to."""
     rank: Acquisition
@@ -66,4 +84,23 @@ class ScreenParams(Params):
             if name in names[:index]:
                 message = f"two entries are called {name!r}; give one of them a `name`"
                 raise CrossError([(("candidates", index, "name"), message)])
+        columns = [column_of(model) for model in self.models]
+        for index, column in enumerate(columns):
+            if column in columns[:index]:
+                raise CrossError([(("models", index), f"two models have a column {column!r}; name one otherwise")])
         return self
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The networks."""
+        return tuple(model for model in self.models if isinstance(model, str))
+
+    @property
+    def baselines(self) -> tuple[EwaldModel | ClusterModel, ...]:
+        """What predicts from the structures alone."""
+        return tuple(model for model in self.models if isinstance(model, EwaldModel | ClusterModel))
+
+    @property
+    def unrelaxed(self) -> tuple[UnrelaxedModel, ...]:
+        """What calculates candidates."""
+        return tuple(model for model in self.models if isinstance(model, UnrelaxedModel))

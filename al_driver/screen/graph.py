@@ -77,7 +77,7 @@ def make_graph(crystal: Crystal) -> Graph:
         heaviest = np.zeros(n_atoms, dtype=np.int64)
         np.maximum.at(heaviest, crystal.site, crystal.number)
     while True:
-        centre, other, distance = _find_pairs(crystal, radius)
+        centre, other, distance = find_pairs(crystal, radius)
         counts = np.bincount(centre, minlength=n_atoms)
         shell = (distance / SHELL + _OFF_GRID).astype(np.int64)
         order = np.argsort((centre << 32) | (shell << 8) | heaviest[other])
@@ -97,7 +97,7 @@ def make_graph(crystal: Crystal) -> Graph:
     return graph
 
 
-def _find_pairs(crystal: Crystal, radius: float) -> tuple[Ints, Ints, Floats]:
+def find_pairs(crystal: Crystal, radius: float) -> tuple[Ints, Ints, Floats]:
     """Return centre, neighbour and distance of every pair within a radius; no atom with itself."""
     try:
         from pymatgen.optimization.neighbors import find_points_in_spheres

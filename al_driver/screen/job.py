@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from al_driver.schema.base import Bool, Fraction, Int, NonNegativeFloat, Params, PositiveFloat, PositiveInt
+from al_driver.screen.baselines.clusters import ClusterModel
+from al_driver.screen.baselines.ewald import EwaldModel
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -28,10 +30,12 @@ class PredictJob(Job):
     """Predict properties of crystals."""
 
     do: Literal["predict"] = "predict"
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: tuple[str, ...] = ()
     """Names of published models, absolute paths of others."""
+    baselines: tuple[Annotated[EwaldModel | ClusterModel, Field(discriminator="model")], ...] = ()
+    """What predicts without a network; each input is then a file of frames."""
     features: Bool = False
-    """Leave the first model's vectors of the crystals too, in ``features.npz``."""
+    """Leave the first model's vectors of the crystals too, in ``features.npz``; counts of pairs where there is none."""
     max_atoms: PositiveInt | None = None
     """Atoms in a batch."""
 

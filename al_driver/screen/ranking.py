@@ -170,5 +170,16 @@ def write_table(crystals: Sequence[Atoms], predictions: Predictions, ranking: Ra
     return text.getvalue()
 
 
+def add_columns(table: str, columns: Mapping[str, Array]) -> str:
+    """Return a table of predictions with more columns, by the property, shape (n_rows,) each."""
+    head, *rows = csv.reader(io.StringIO(table))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*head, *columns])
+    for row, *values in zip(rows, *columns.values(), strict=True):
+        writer.writerow([*row, *(f"{value:.8g}" for value in values)])
+    return text.getvalue()
+
+
 def _plain(value: Any) -> Any:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple, np.ndarray)) else value

@@ -87,8 +87,7 @@ def main() -> int:
     own.mkdir(exist_ok=True)
     os.chdir(own)  # calculators write where they stand
     try:
-        atoms = make_atoms(spec)
-        run(atoms, spec, results)
+        run(spec, results)
     except Exception as error:
         traceback.print_exc()
         failure = error if isinstance(error, Failure) else explain(error)
@@ -105,8 +104,17 @@ def main() -> int:
     return 0
 
 
-def run(atoms: Any, spec: Mapping[str, Any], results: Results) -> None:
-    """Label, relax or move the atoms."""
+def run(spec: Mapping[str, Any], results: Results) -> None:
+    """Label, relax or move the atoms; or label many frames, one after another, with one calculator."""
+    from ase import Atoms
+
+    calculator = find_callable(spec)(**spec["arguments"], **spec["files"])
+    for results.n_steps, frame in enumerate(spec.get("frames", ())):
+        results.write_frame(Atoms(**frame, calculator=calculator))
+    if "frames" in spec:
+        return
+    moments = {"magmoms": spec["magmoms"]} if "magmoms" in spec else {}  # of elements, not of this structure
+    atoms = Atoms(**spec["atoms"], **moments, calculator=calculator)
     if "relax" in spec:
         relax(atoms, results, **spec["relax"])
     elif "dynamics" in spec:
@@ -115,15 +123,6 @@ def run(atoms: Any, spec: Mapping[str, Any], results: Results) -> None:
         if "first" in spec:
             start_elsewhere(atoms, spec["first"])
         results.write_frame(atoms)
-
-
-def make_atoms(spec: Mapping[str, Any]) -> Any:
-    """Return the frame with its calculator."""
-    from ase import Atoms
-
-    moments = {"magmoms": spec["magmoms"]} if "magmoms" in spec else {}  # of elements, not of this structure
-    calculator = find_callable(spec)(**spec["arguments"], **spec["files"])
-    return Atoms(**spec["atoms"], **moments, calculator=calculator)
 
 
 def start_elsewhere(atoms: Any, first: Sequence[Sequence[float]]) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
+from al_driver.data.structure_files import read_structure_file
 from al_driver.errors import ConfigError
 from al_driver.files import write_atomic, write_json
 from al_driver.layout import EVALUATION_FILE, FEATURES_FILE, MODEL_DIR, NOTES_FILE, PREDICTIONS_FILE, SURROGATE_JOB_FILE
 from al_driver.schema.suggest import nearest
+from al_driver.screen.baselines.pairs import describe_pairs
 from al_driver.screen.crystals import Floats
 from al_driver.screen.graph_cache import GraphCache
 from al_driver.screen.job import AnyJob, EvaluateJob, FitJob, Job, PredictJob
@@ -67,7 +69,15 @@ def predict(job: PredictJob, folder: Path) -> None:
         columns |= _columns(name, found.mean, found.std)
         if job.features and model is models[0]:
             np.savez(folder / FEATURES_FILE, features=found.vectors)
-    write_json(folder / NOTES_FILE, {"notes": _notes(reading), "units": {model.name: model.unit for model in models}})
+    units = {model.name: model.unit for model in models}
+    if job.baselines or not models:
+        frames = [frame for path in job.inputs for frame in read_structure_file(path, ())]
+        for baseline in job.baselines:
+            columns |= _columns(baseline.name, baseline.predict(frames), None)
+            units[baseline.name] = baseline.unit
+        if job.features and not models:
+            np.savez(folder / FEATURES_FILE, features=describe_pairs(frames))
+    write_json(folder / NOTES_FILE, {"notes": _notes(reading), "units": units})
     write_atomic(folder / PREDICTIONS_FILE, _table(reading.samples, job.base, columns))
 
 

@@ -58,11 +58,22 @@ def check_engines(report: Report, resources: Resources, wanted: Mapping[Calculat
     """Find the engines' programs, and ask each engine, once, about one that is there."""
     asked: list[tuple[Engine, tuple[str, ...]]] = []
     for role, engines in wanted.items():
-        profile = resources.role(role)
-        for key, engine in engines.items():
-            argv = profile.argv(engine.default_command)
-            missing = list(check_command(argv, profile, f"{role}.command (resource file)"))
-            report.collect(lambda missing=missing: missing)  # type: ignore[misc]
-            if not missing and not has_shell(profile) and (engine, argv) not in asked:  # a module may bring another
-                asked.append((engine, argv))
-                report.collect(lambda engine=engine, argv=argv, env=profile.env: engine.check_program(argv, env), key)  # type: ignore[misc]
+        check_engines_of(report, resources, role, engines, asked)
+
+
+def check_engines_of(
+    report: Report,
+    resources: Resources,
+    role: Role,
+    engines: Mapping[str, Engine],
+    asked: list[tuple[Engine, tuple[str, ...]]],
+) -> None:
+    """As `check_engines`, of one role; those in ``asked`` are not asked again, and it gets the others."""
+    profile = resources.role(role)
+    for key, engine in engines.items():
+        argv = profile.argv(engine.default_command)
+        missing = list(check_command(argv, profile, f"{role}.command (resource file)"))
+        report.collect(lambda missing=missing: missing)  # type: ignore[misc]
+        if not missing and not has_shell(profile) and (engine, argv) not in asked:  # a module may bring another
+            asked.append((engine, argv))
+            report.collect(lambda engine=engine, argv=argv, env=profile.env: engine.check_program(argv, env), key)  # type: ignore[misc]

@@ -29,14 +29,14 @@ from al_driver.layout import (
     SURROGATE_JOB_FILE,
     WorkFolder,
 )
-from al_driver.schema.base import identity
+from al_driver.schema.base import Params, identity
 from al_driver.schema.screen import ScreenParams
 from al_driver.screen.candidates import Candidate, make_candidates
 from al_driver.screen.equivalent import drop_equivalent
 from al_driver.screen.filters import describe
 from al_driver.screen.job import PredictJob
 from al_driver.screen.properties import find_model
-from al_driver.screen.ranking import Predictions, check_properties, rank, write_table
+from al_driver.screen.ranking import Predictions, add_columns, check_properties, rank, write_table
 from al_driver.words import many
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.child import DIAGNOSIS_FILE
@@ -45,6 +45,7 @@ from al_driver.workflow.init_bulk import write_structures
 from al_driver.workflow.plotter import Plotter
 from al_driver.workflow.step import Record, Step
 from al_driver.workflow.surrogates import PROGRAM
+from al_driver.workflow.unrelaxed import run_unrelaxed
 
 log = logging.getLogger(__name__)
 CANDIDATES_FILE = "candidates.extxyz"
@@ -116,13 +117,15 @@ def _predict(context: Context, params: ScreenParams, made: Step) -> Step:
     """Write what each model says of every candidate."""
     record = Record.read(made.folder)
     assert record is not None  # noqa: S101  (it has just been made)
-    inputs = {"models": [{"sha256": hash_path(find_model(model))} for model in params.models]}
+    inputs = {"models": [_identify(model) for model in params.models]}
     step = Step("predict", context.folder.root / "predict", inputs, (record.fingerprint,))
     task_folder = step.folder / "task"
 
     def work() -> dict[str, Any]:
         source = Path(os.path.relpath(made.folder / CANDIDATES_FILE, task_folder))
-        job = PredictJob(models=params.models, inputs=(source,), base=Path(), features=True)
+        job = PredictJob(
+            models=params.surrogates, baselines=params.baselines, inputs=(source,), base=Path(), features=True
+        )
         task = Task(
             folder=task_folder,
             argv=(sys.executable, "-I", "-m", PROGRAM, "."),
@@ -131,13 +134,21 @@ def _predict(context: Context, params: ScreenParams, made: Step) -> Step:
         )
         what = f"{many(record.result['candidates'], 'candidate')} by {many(len(params.models), 'model')}"
         context.run_tasks(step, "screen", [task], stop_on_failure=True, what=what)
-        for name in (PREDICTIONS_FILE, FEATURES_FILE):
-            link(task_folder / name, step.folder / name)
-        return {"units": read_json(task_folder / NOTES_FILE)["units"]}
+        link(task_folder / FEATURES_FILE, step.folder / FEATURES_FILE)
+        units = read_json(task_folder / NOTES_FILE)["units"]
+        columns = run_unrelaxed(context, step, params.unrelaxed, read_frames(made.folder / CANDIDATES_FILE))
+        table = (task_folder / PREDICTIONS_FILE).read_text(encoding="utf-8")
+        write_atomic(step.folder / PREDICTIONS_FILE, add_columns(table, columns))
+        return {"units": units | dict.fromkeys(columns, "eV/atom")}
 
     units = context.run_step(step, work, [PREDICTIONS_FILE, FEATURES_FILE]).result["units"]
     log.info("predict: %s", ", ".join(f"{name} ({unit})" if unit else name for name, unit in units.items()))
     return step
+
+
+def _identify(model: str | Params) -> Any:
+    """Return what decides a model's numbers."""
+    return {"sha256": hash_path(find_model(model))} if isinstance(model, str) else identity(model)
 
 
 def verify_predictions(directory: Path, n_candidates: int) -> None:

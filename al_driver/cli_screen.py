@@ -172,6 +172,9 @@ def _fit(
 @screen.command()
 def evaluate(
     model: Model, inputs: Inputs, out: OutTable = None, target: Target = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures and a page, DIR/index.html; DIR is not there.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     skip: Skip = False, cache: Cache = None, device: Where = Device.auto,
 ) -> None:  # fmt: skip
@@ -181,8 +184,9 @@ def evaluate(
 
     with count_bar() as progress:
         found, notes = evaluate_surrogate(
-            model, inputs, out, target=target, skip=skip, cache=cache, device=device.value, progress=progress
-        )
+            model, inputs, out, target=target, plots=plots, skip=skip, cache=cache, device=device.value,
+            progress=progress,
+        )  # fmt: skip
     _print_notes(notes)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

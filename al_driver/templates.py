@@ -66,10 +66,15 @@ def render(path: Path, values: Mapping[str, Any]) -> str:
         raise ConfigError(Problem(f"an expression fails: {error or type(error).__name__}", file=path)) from error
 
 
-def _environment() -> SandboxedEnvironment:
+def render_page(name: str, values: Mapping[str, Any]) -> str:
+    """Return one of our own HTML templates with these values, every one of them escaped."""
+    return _environment(escape=True).from_string(_read(templates_dir() / "html" / name)).render(values)
+
+
+def _environment(*, escape: bool = False) -> SandboxedEnvironment:
     return SandboxedEnvironment(
         undefined=StrictUndefined,
-        autoescape=False,
+        autoescape=escape,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -17,6 +17,7 @@ from al_driver.layout import EVALUATION_FILE, MODEL_DIR, NOTES_FILE, PREDICTIONS
 from al_driver.screen.job import Device, EvaluateJob, FitJob, FitSettings, Job, PredictJob
 from al_driver.screen.properties import check_installed
 from al_driver.workflow.child import run_child
+from al_driver.workflow.evaluation_page import write_evaluation
 from al_driver.workflow.target import check_target
 
 PROGRAM = "al_driver.tasks.surrogate"
@@ -137,6 +138,7 @@ def evaluate(
     out: Path | str | None = None,
     *,
     target: str | None = None,
+    plots: Path | str | None = None,
     skip: bool = False,
     cache: Path | str | None = None,
     device: Device = "auto",
@@ -148,6 +150,8 @@ def evaluate(
     ----------
     out
         The table to write: the columns of `predict`, and the known values; nothing when None.
+    plots
+        A folder, not there yet, for pictures of parity and coverage and a page with all of it.
 
     Returns
     -------
@@ -157,15 +161,19 @@ def evaluate(
     Raises
     ------
     ConfigError
-        If the model or the inputs do not serve, or ``out`` is there already.
+        If the model or the inputs do not serve, or ``out`` or ``plots`` is there already.
     TasksFailed
         If the program broke off.
     """
-    table_out = _check_out(out)
+    table_out, plots_out = _check_out(out), _check_out(plots, "--plots")
     job = EvaluateJob(model=_name_model(model), target=target, skip=skip, **_common(inputs, cache, device))
     with _ask(job, "al screen evaluate", PREDICTIONS_FILE, progress) as folder:
-        _write(table_out, (folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
-        return read_json(folder / EVALUATION_FILE), read_json(folder / NOTES_FILE)["notes"]
+        table = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8")
+        found, notes = read_json(folder / EVALUATION_FILE), read_json(folder / NOTES_FILE)["notes"]
+    _write(table_out, table)
+    if plots_out is not None:
+        write_evaluation(plots_out, table, found)
+    return found, notes
 
 
 @contextmanager
@@ -187,13 +195,13 @@ def _common(inputs: Paths, cache: Path | str | None, device: Device) -> dict[str
     }
 
 
-def _check_out(out: Path | str | None) -> Path | None:
+def _check_out(out: Path | str | None, option: str = "-o") -> Path | None:
     if out is None:
         return None
     path = Path(out).expanduser()
     check_target(path)
     if path.exists():
-        raise ConfigError(f"-o {path} is there already; name a new one, or take it away")
+        raise ConfigError(f"{option} {path} is there already; name a new one, or take it away")
     return path
 
 

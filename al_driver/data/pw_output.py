@@ -82,10 +82,20 @@ def check_step(step: PwStep, path: Path, where: Path) -> None:
         missing = "energy" if step.energy is None else f"forces on {step.n_atoms} atoms"
         message = f"pw.x ended, but printed no {missing}; it needs tprnfor = .true., or was told to stop"
         raise EngineError("engine_error", where, message)
-    is_judged = bool(step.accuracies) and not step.has_exx and np.isfinite(step.threshold)
-    if is_judged and not to_float(step.accuracies[-1]) <= 1.1 * step.threshold + 1e-8:  # both are printed rounded
-        words = f"the accuracy reached is {reached}; {step.threshold:g} was asked for"
-        raise EngineError("scf_unconverged", where, words)
+    if unshown := _what_is_not_shown(step, reached):
+        raise EngineError("scf_unconverged", where, unshown)
+
+
+def _what_is_not_shown(step: PwStep, reached: str) -> str:
+    """Say what is missing of a proof of convergence; each SCF of pw.x prints its accuracy, and a run its threshold."""
+    if not step.accuracies or not np.isfinite(step.threshold):
+        missing = "threshold" if step.accuracies else "accuracy"
+        return f"no {missing} of the SCF is printed, so nothing shows that it converged"
+    if step.has_exx:  # it has thresholds of its own on the way
+        return "" if step.is_refined else "pw.x does not say that the exact exchange is self-consistent"
+    if not to_float(step.accuracies[-1]) <= 1.1 * step.threshold + 1e-8:  # both are printed rounded
+        return f"the accuracy reached is {reached}; {step.threshold:g} was asked for"
+    return ""
 
 
 def read_pw_frames(path: Path) -> Iterator[Label | EngineError]:

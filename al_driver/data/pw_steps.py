@@ -18,10 +18,10 @@ from al_driver.units import BOHR_TO_ANGSTROM, RYDBERG_TO_EV
 
 _EVENT = re.compile(
     r" *(?:Program PWSCF +(?P<version>\S+)|(?P<done>JOB DONE)|(?P<error>%{20,})"
-    r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|scf convergence threshold\s*=\s*(?P<threshold>\S+)"
+    r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|(?:scf )?convergence threshold\s*=\s*(?P<threshold>\S+)"
     r"|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)|(?P<species>atomic species   valence)"
     r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)"
-    r"|(?:EXX +)?convergence NOT (?P<unconverged>.*)|(?P<exx>EXX)"
+    r"|(?:EXX +)?convergence NOT (?P<unconverged>.*)|EXX (?P<refined>self-consistency reached)|(?P<exx>EXX)"
     r"|estimated scf accuracy\s+<\s+(?P<accuracy>\S+)|!+ +total energy\s*=\s*(?P<energy>\S+) Ry"
     r"|(?P<forces>Forces acting on atoms)|total\s+stress\s+\((?P<stress>Ry/bohr)"
     r"|(?P<magnetic>Magnetic moment per site)|atom:? +\d+ +(?:\(R=[^)]*\) +)?charge[:=] *\S+ +magn[:=] *(?P<moment>\S+)"
@@ -71,6 +71,8 @@ class PwStep:
     """−stress, shape (3, 3), eV/Å³, positive under compression."""
     is_relaxed: bool = False
     """A BFGS relaxation ended with this step, or before it."""
+    is_refined: bool = False
+    """pw.x says that its exact exchange is self-consistent."""
     error: str = ""
     """The words in which pw.x stopped."""
     is_done: bool = False
@@ -134,6 +136,7 @@ def _take(step: PwStep, kind: str, text: str, stream: Iterator[str]) -> None:
     else:
         step.unconverged = text if kind == "unconverged" else step.unconverged
         step.has_exx |= kind == "exx"
+        step.is_refined |= kind == "refined"
         step.is_relaxed |= kind == "relaxed"
         step.is_done |= kind == "done"
 

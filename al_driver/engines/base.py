@@ -128,7 +128,7 @@ class Engine(Params):
     output_name: ClassVar[str] = "output"
     """The file, in the task's folder, that takes the program's stdout and stderr."""
 
-    by_name: ClassVar[frozenset[str]] = frozenset({"pseudopotentials", "potcar", "incar_of"})
+    by_name: ClassVar[frozenset[str]] = frozenset()
     """Keys of `settings` with an entry for each element, or structure: two references that do not both name one differ
     in nothing that they calculated both."""
     scratch: ClassVar[tuple[str, ...]] = ()

@@ -1,6 +1,7 @@
 """VASP's files against other readers and numbers read by eye; what did not converge is told, step by step."""
 
 import gzip
+import re
 from pathlib import Path
 
 import ase.io
@@ -158,6 +159,24 @@ def test_one_electronic_step_of_a_vasprun_shows_no_convergence(tmp_path: Path) -
     assert isinstance(first, EngineError) and first.reason == "scf_unconverged"
     assert first.detail == "step 1: one electronic step, which shows no change of the energy"
     assert all(isinstance(step, Label) for step in others)
+
+
+def test_steps_of_a_learned_force_field_are_named(tmp_path: Path) -> None:
+    text = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
+    head, *steps = text.split("<calculation>")
+    without = re.sub(r"<scstep>.*?</scstep>", "", steps[1], flags=re.DOTALL)
+    path = tmp_path / "vasprun.xml"
+    path.write_text("<calculation>".join([head, steps[0], without, *steps[2:]]))
+    _, second, _ = read_vasprun(path)
+    assert isinstance(second, EngineError) and second.reason == "scf_unconverged"
+    assert second.detail == "step 2: no electronic step is told, so nothing shows that it converged"
+    learns = head.replace("<incar>", '<incar>\n  <i type="logical" name="ML_LMLFF"> T  </i>')
+    assert learns != head
+    path.write_text("<calculation>".join([learns, steps[0], without, *steps[2:]]))
+    first, second, third = read_vasprun(path)
+    assert isinstance(first, Label) and isinstance(third, Label)
+    assert isinstance(second, EngineError) and second.reason == "no_output"
+    assert second.detail == "step 2: of the machine-learned force field (ML_LMLFF), without DFT"
 
 
 def test_a_run_that_broke_off_keeps_what_is_whole(tmp_path: Path) -> None:

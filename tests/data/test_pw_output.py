@@ -147,6 +147,26 @@ def test_an_scf_that_claims_to_be_converged_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("pw.x")
+def test_what_shows_convergence_must_be_printed(relaxation: str, tmp_path: Path) -> None:
+    """Each SCF of any kind prints its accuracy, each run its threshold, and exact exchange that it is consistent."""
+    whole = labels_of(write(tmp_path, relaxation.replace("scf convergence threshold", "convergence threshold    ")))
+    steps = relaxation.split("!    total energy")
+    silent = steps[0].replace("estimated scf accuracy", "accuracy")
+    text = "!    total energy".join([silent, steps[1].replace("estimated scf accuracy", "accuracy", 1), *steps[2:]])
+    (error,) = errors_of(write(tmp_path, text))
+    assert error == ("scf_unconverged", "no accuracy of the SCF is printed, so nothing shows that it converged")
+    errors = errors_of(write(tmp_path, relaxation.replace("convergence threshold", "threshold")))
+    assert errors == len(whole) * [
+        ("scf_unconverged", "no threshold of the SCF is printed, so nothing shows that it converged")
+    ]
+    exact = relaxation.replace("     celldm(1)", "     EXX-fraction = 0.25\n     celldm(1)", 1)
+    words = "pw.x does not say that the exact exchange is self-consistent"
+    assert errors_of(write(tmp_path, exact)) == len(whole) * [("scf_unconverged", words)]
+    exact = exact.replace("     Forces acting", "     EXX self-consistency reached\n     Forces acting")
+    assert len(labels_of(write(tmp_path, exact))) == len(whole)
+
+
+@pytest.mark.needs("pw.x")
 def test_what_lacks_forces_or_elements_is_told(relaxation: str, tmp_path: Path) -> None:
     first = relaxation[: relaxation.index("BFGS Geometry")] + " JOB DONE.\n"
     assert len(labels_of(write(tmp_path, first))) == 1

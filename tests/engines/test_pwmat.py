@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 from pwmat_case import DETAIL, ETOT, MOVEMENT, make_carbide, make_dftb, make_engine, make_upf, run_standin
 
-from al_driver.data.formats.pwmat import read_movement, read_times
+from al_driver.data.formats.pwmat import read_limits, read_movement, read_times
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.pwmat import Pwmat
 from al_driver.engines.pwmat.atom_config import read_sent, write_atom_config
@@ -244,7 +244,7 @@ def test_the_users_own_limit_of_electronic_steps_counts(tmp_path: Path) -> None:
         + "SCF_ITER0_1 = 4 4 3 0.0 0.025 2\nSCF_ITER0_2 = 8, 4, 3, 1.0, 0.025, 2\nSCF_ITER1_1 = 7 4 3 1.0 0.025 2\n"
     )
     engine = make_engine(tmp_path / "files", text)
-    assert read_etot_input(tmp_path / "files/etot.input").electronic_limits((100, 40)) == (12, 7)
+    assert read_limits(tmp_path / "files/etot.input") == (12, 7)
     with pytest.raises(EngineError, match="12 electronic steps, and PWmat's limit is 12"):
         engine.read_label(make_label(engine, tmp_path / "run"))
 
@@ -397,3 +397,65 @@ def test_what_the_driver_sets_is_said(tmp_path: Path) -> None:
     assert "JOB = SCF" in words and "MD_DETAIL removed: nothing moves in an SCF" in words
     assert "22 (Nosé–Hoover" in " ".join(make_engine(tmp_path).set_by_driver("aimd"))
     assert "IN.SKF" in " ".join(make_engine(tmp_path, dftb={"detail": DETAIL}).set_by_driver("relax"))
+
+
+def test_an_output_of_two_frames_is_no_label(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "files")
+    folder = make_label(engine, tmp_path / "run")
+    frame = folder / "OUT.MLMD"
+    frame.write_text(2 * frame.read_text())
+    with pytest.raises(EngineError, match=r"engine_error: OUT\.MLMD holds 2 frames, where one was asked for"):
+        engine.read_label(folder)
+
+
+def test_dynamics_of_another_start_are_refused(tmp_path: Path) -> None:
+    """PWmat's first frame is one step from the start: atoms of the same cell that were farther away."""
+    engine, dynamics = make_engine(tmp_path / "files"), Dynamics(300, 2, 0.001, 1, 0.1, seed=1)
+    engine.write_dynamics(make_carbide(), dynamics, tmp_path)
+    run_standin(engine, tmp_path)
+    assert read_times(tmp_path / "MOVEMENT")[0] == 1
+    engine.read_dynamics(tmp_path, dynamics)
+    other = make_carbide()
+    other.positions[1, 0] += 0.6
+    write_atom_config(tmp_path / "atom.config", other)
+    with pytest.raises(EngineError, match=r"positions_changed: atom 1 \(C\) came back"):
+        engine.read_dynamics(tmp_path, dynamics)
+
+
+def test_a_relaxation_of_another_start_is_refused(tmp_path: Path) -> None:
+    engine, relaxation = make_engine(tmp_path / "files"), Relaxation("positions", 0.05, 100)
+    engine.write_relaxation(make_carbide(), relaxation, tmp_path)
+    run_standin(engine, tmp_path)
+    engine.read_relaxation(tmp_path, relaxation)
+    other = make_carbide()
+    other.positions[1] += 0.02
+    write_atom_config(tmp_path / "atom.config", other)
+    with pytest.raises(EngineError, match="positions_changed"):
+        engine.read_relaxation(tmp_path, relaxation)
+
+
+def test_the_input_beside_a_movement_says_what_its_scf_was_allowed(tmp_path: Path) -> None:
+    (tmp_path / "MOVEMENT").write_bytes(gzip.decompress(MOVEMENT.read_bytes()))
+    counts = [isinstance(step, EngineError) for step in read_movement(tmp_path / "MOVEMENT")]
+    assert not any(counts)
+    (tmp_path / "etot.input").write_text("4 1\n# SCF_ITER1_1 = 50 4 3\n  scf_iter1_1 = 3 4 3 1.0 0.025 2\n")
+    for step in read_movement(tmp_path / "MOVEMENT"):
+        assert isinstance(step, EngineError) and "PWmat's limit is 3" in step.detail
+
+
+def test_dynamics_of_dftb_that_tell_no_count_are_named(tmp_path: Path) -> None:
+    engine, dynamics = make_dftb(tmp_path / "files"), Dynamics(300, 1, 0.001, 1, 0.1, seed=1)
+    engine.write_dynamics(make_carbide(), dynamics, tmp_path)
+    run_standin(engine, tmp_path)
+    path = tmp_path / "MOVEMENT"
+    path.write_text(path.read_text().replace("SCF =", "SCFx ="))
+    ((_, error),) = engine.read_dynamics(tmp_path, dynamics)
+    assert isinstance(error, EngineError) and "so nothing shows that the charges of DFTB converged" in error.detail
+
+
+def test_the_method_of_a_search_is_part_of_what_a_relaxation_is(tmp_path: Path) -> None:
+    one = make_engine(tmp_path / "one", ETOT + "RELAX_DETAIL = 1 50 0.01\n")
+    same = make_engine(tmp_path / "same", ETOT + "RELAX_DETAIL = 1 80 0.03\n")
+    other = make_engine(tmp_path / "other", ETOT + "RELAX_DETAIL = 5 50 0.01\n")
+    assert one.identity("relax") == same.identity("relax") != other.identity("relax")
+    assert one.identity() == other.identity() and one.identity("aimd") == other.identity("aimd")

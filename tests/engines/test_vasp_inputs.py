@@ -261,6 +261,15 @@ def test_settings_are_what_decides_the_numbers(tmp_path: Path) -> None:
     assert identity(cutoff)
 
 
+def test_what_says_how_a_search_ends_is_part_of_what_a_relaxation_is(tmp_path: Path) -> None:
+    engines = []
+    for number, tags in enumerate(("", "EDIFFG = -0.01\n", "EDIFFG = -0.02\n", "IBRION = 1\n")):
+        (tmp_path / str(number)).mkdir()
+        engines.append(make_engine(tmp_path / str(number), ["Si", "O"], INCAR + tags))
+    assert len({engine.identity("relax") for engine in engines}) == len(engines)
+    assert len({engine.identity() for engine in engines} | {engine.identity("aimd") for engine in engines}) == 1
+
+
 def test_the_threshold_is_of_the_identity_and_not_of_the_reference(tmp_path: Path) -> None:
     engine = make_engine(tmp_path, ["Si"])
     before, settings = engine.identity(), engine.settings()

@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk
 from fake_run import LJ, PARAM
 
+from al_driver.engines.cp2k import Cp2k
 from al_driver.files import write_json
 from al_driver.schema.load import load_params
 from al_driver.schema.run import RunParams
@@ -101,3 +102,23 @@ def test_an_element_or_a_structure_more_is_no_other_reference(tmp_path: Path) ->
     other = make_engine(tmp_path / "other", ["Al", "Si"])
     write_potcar(tmp_path / "other/POTCAR.Si", "Si", title="PAW_PBE Si_GW 01Jan2001")
     assert describe_difference(old.settings(), other).startswith("potcar.Si.")
+
+
+def test_an_element_more_in_an_input_of_cp2k_is_no_other_reference(tmp_path: Path) -> None:
+    """Unless one &KIND is for whatever has none of its own: then the elements that both know may not be the same."""
+    text = (
+        "&FORCE_EVAL\n &DFT\n  &MGRID\n   CUTOFF 80\n  &END\n &END\n &SUBSYS\n  &KIND Si\n   BASIS_SET SZV-GTH\n"
+        "   POTENTIAL GTH-PADE-q4\n  &END\n &END\n&END\n"
+    )
+    more = text.replace("  &KIND Si", "  &KIND C\n   BASIS_SET SZV-GTH\n   POTENTIAL GTH-PADE-q4\n  &END\n  &KIND Si")
+    texts = {"old": text, "new": more, "other": more.replace("Si\n   BASIS_SET SZV", "Si\n   BASIS_SET DZVP")}
+    texts["default"] = more.replace("KIND C", "KIND DEFAULT")
+    engines = {}
+    for name, content in texts.items():
+        (tmp_path / f"{name}.inp").write_text(content)
+        engines[name] = Cp2k.model_validate({"engine": "cp2k", "input": str(tmp_path / f"{name}.inp")})
+    old, new = engines["old"], engines["new"]
+    assert not describe_difference(old.settings(), new) and not describe_difference(new.settings(), old)
+    assert describe_difference(old.settings(), engines["other"]).startswith("kinds.Si.BASIS_SET: SZV-GTH → DZVP-GTH")
+    assert describe_difference(old.settings(), engines["default"])
+    assert describe_difference(engines["default"].settings(), new)

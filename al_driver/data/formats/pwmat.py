@@ -2,7 +2,8 @@
 
 Virial: minus the column "stress (eV)", which is +dE/dstrain; the block "Pressure Internal" of the same file has the
 other sign, and the programs of PWmat's makers turn it too. (dpdata 1.1 keeps the sign, and takes 1602 for 1602.18.)
-The file says how many electronic steps a frame took, not how many it was allowed: `MOST_STEPS` are PWmat's own limits.
+The file says how many electronic steps a frame took, not how many it was allowed: that stands in an ``etot.input``
+beside it; `MOST_STEPS` are PWmat's own limits.
 A frame that says nothing of them is refused: nothing shows that it converged, or that there was an SCF at all, since
 the force fields of PWmat's makers write the same file. OUT.MLMD, which an SCF writes, is one frame of the same kind, at
 the time -1. Relaxations number their steps from 0, say "stress:" in older versions, "stress (eV/natom)" where it is of
@@ -19,24 +20,26 @@ from al_driver.data.formats.steps import Step, lines_after, open_bytes, parse_fl
 from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
 
+ETOT = "etot.input"
 MOST_STEPS = (100, 40)
 """Electronic steps PWmat allows in the first calculation of a run, and in each after it."""
 _HEAD = re.compile(rb"^ *(\d+) +atoms, *Iteration[^=\n]*=\s*(\S+?),[^\n]*$", re.MULTILINE)
 _ENERGIES = re.compile(rb"Etot,Ep,Ek[^=]*=\s*(\S+)\s+(\S+)\s+(\S+)")
 _SCF = re.compile(rb"SCF\s*=\s*([1-9]\d*)")
+_LIMITS = re.compile(r"^ *SCF_ITER([01])_\d+ *= *(\d+)", re.MULTILINE | re.IGNORECASE)
 _STRESS = re.compile(rb"stress[^:\n]*:")
 _PER_ATOM = re.compile(rb"stress *\(eV/natom\)", re.IGNORECASE)
 
 
-def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS, *, needs_count: bool = True) -> Iterator[Step]:
-    """Yield each frame of a MOVEMENT.
+def read_movement(path: Path, *, needs_count: bool = True, method: str = "it") -> Iterator[Step]:
+    """Yield each frame of a MOVEMENT; an ``etot.input`` beside it says how many electronic steps were allowed.
 
     Parameters
     ----------
-    most_steps
-        Electronic steps that the first calculation, and each after it, was allowed.
     needs_count
         Refuse a frame that does not say how many it took.
+    method
+        What is to converge, for a message.
 
     Raises
     ------
@@ -44,14 +47,25 @@ def read_movement(path: Path, most_steps: tuple[int, int] = MOST_STEPS, *, needs
         If it is none.
     """
     text, heads = _read_heads(path)
+    most_steps = read_limits(path.with_name(ETOT))
     for number, (head, end) in enumerate(
         zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
     ):
-        unconverged = _why_unconverged(head, most_steps, needs_count=needs_count)
+        unconverged = _why_unconverged(head, most_steps, method if needs_count else "")
         step = _read_frame(head, text[head.end() : end], number, path)
         if unconverged and isinstance(step, Label):
             step = EngineError("scf_unconverged", path, f"step {number}: {unconverged}")
         yield step
+
+
+def read_limits(path: Path) -> tuple[int, int]:
+    """Return how many electronic steps an ``etot.input`` allows the first calculation of a run, and each after it;
+    PWmat's own where it, or the file, says nothing."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    first, later = (
+        sum(int(steps) for number, steps in _LIMITS.findall(text) if number == which) for which in ("0", "1")
+    )
+    return first or MOST_STEPS[0], later or MOST_STEPS[1]
 
 
 def read_times(path: Path) -> list[float]:
@@ -74,10 +88,11 @@ def _read_heads(path: Path) -> tuple[bytes, list[re.Match[bytes]]]:
     return text, heads
 
 
-def _why_unconverged(head: re.Match[bytes], most_steps: tuple[int, int], *, needs_count: bool) -> str:
+def _why_unconverged(head: re.Match[bytes], most_steps: tuple[int, int], method: str) -> str:
     electronic = _SCF.search(head[0])
     if electronic is None:
-        return "no number of electronic steps is told, so nothing shows that it converged" if needs_count else ""
+        words = f"no number of electronic steps is told, so nothing shows that {method} converged"
+        return words if method else ""
     most = most_steps[parse_float(head[2]) > 0]
     return f"{int(electronic[1])} electronic steps, and PWmat's limit is {most}" if int(electronic[1]) >= most else ""
 

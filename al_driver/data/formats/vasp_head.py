@@ -10,7 +10,8 @@ from xml.etree import ElementTree as ET
 from al_driver.data.reference import Told, round_number
 
 NO_EDIFF = "it names no EDIFF, so nothing shows that it was reached"
-"""What both files are refused for."""
+ML_STEP = "of the machine-learned force field (ML_LMLFF), without DFT"
+"""What steps of both files are refused for."""
 _TAG = r"\b{}\s*=\s*(\S+?);?\s"
 _TITLES = re.compile(r"TITEL\s*=\s*(.*\S)")
 _HUBBARD = re.compile(r"LDAUU\s*=((?:\s+-?[\d.]+)+)")
@@ -35,7 +36,7 @@ def told_in_vasprun(parameters: ET.Element, atominfo: ET.Element) -> Told:
         name: (parameters.findtext(f".//i[@name='{names.get(name, name)}']") or "").strip()
         for name in (*_DECIMALS, "GGA", "LHFCALC", "METAGGA")
     }
-    hubbard = (parameters.findtext(".//v[@name='LDAUU']") or "").split() if _is_on(parameters, "LDAU") else ()
+    hubbard = (parameters.findtext(".//v[@name='LDAUU']") or "").split() if is_on(parameters, "LDAU") else ()
     rows = [[cell.text or "" for cell in row] for row in atominfo.iterfind("array[@name='atomtypes']/set/rc")]
     return tell(tags, [row[1].strip() for row in rows], [row[-1] for row in rows], hubbard)
 
@@ -61,5 +62,6 @@ def _by_element(name: str, symbols: Sequence[str], values: Sequence[str]) -> Tol
     return {f"{name} {symbol}": "/".join(dict.fromkeys(each)) for symbol, each in found.items()}
 
 
-def _is_on(parameters: ET.Element, name: str) -> bool:
-    return (parameters.findtext(f".//i[@name='{name}']") or "").strip().upper().startswith("T")
+def is_on(parameters: ET.Element, name: str) -> bool:
+    """Say whether a logical tag is true in an element of a vasprun.xml."""
+    return (parameters.findtext(f".//i[@name='{name}']") or "").strip(" .").upper().startswith("T")

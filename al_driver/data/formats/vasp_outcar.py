@@ -25,7 +25,7 @@ from al_driver.data.formats.steps import (
     parse_float,
     parse_floats,
 )
-from al_driver.data.formats.vasp_head import NO_EDIFF, told_in_outcar
+from al_driver.data.formats.vasp_head import ML_STEP, NO_EDIFF, told_in_outcar
 from al_driver.data.frames import Array, Label
 from al_driver.data.reference import REFERENCE, format_reference
 from al_driver.errors import EngineError
@@ -90,7 +90,7 @@ def _read_runs(text: Buffer, path: Path) -> Iterator[Step]:
     yield from _broken_off(text, position, len(text), number, path)
     n_learned = 0 if run.info["version"].startswith("5") else sum(1 for _ in find_all(text, _END_OF_ML_STEP))
     for _ in range(n_learned - number):
-        yield EngineError("no_output", path, "a step of the machine-learned force field, without DFT")
+        yield EngineError("no_output", path, f"a step {ML_STEP}")
     if not number and not n_learned:
         yield EngineError("no_output", path, "the run ended before its first energy")
 

@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from al_driver.data.formats.steps import KBAR_TO_EV_PER_A3, Step, open_stream, parse_float, parse_floats
-from al_driver.data.formats.vasp_head import NO_EDIFF, told_in_vasprun
+from al_driver.data.formats.vasp_head import ML_STEP, NO_EDIFF, is_on, told_in_vasprun
 from al_driver.data.frames import Array, Label
 from al_driver.data.reference import REFERENCE, format_reference
 from al_driver.errors import EngineError
@@ -32,6 +32,8 @@ class _Run:
     numbers: Array | None = None
     max_steps: int = 0
     ediff: float | None = None
+    has_learned: bool = False
+    """Whether VASP learns, or uses, a force field."""
     info: dict[str, str] = field(default_factory=lambda: {"program": "vasp", "version": "unknown"})
 
 
@@ -49,7 +51,10 @@ def read_vasprun(path: Path) -> Iterator[Step]:
             for _, element in ET.iterparse(stream):  # noqa: S314  (a user's own file)
                 if element.tag == "generator":
                     run.info["version"] = _text(element, "i[@name='version']", "unknown")
+                elif element.tag == "incar":
+                    run.has_learned = is_on(element, "ML_LMLFF")
                 elif element.tag == "parameters":
+                    run.has_learned |= is_on(element, "ML_LMLFF")
                     parameters = element
                     run.max_steps = int(_text(element, ".//i[@name='NELM']", "0"))
                     ediff = element.findtext(".//i[@name='EDIFF']")
@@ -91,6 +96,8 @@ def _read_step(element: ET.Element, numbers: Array, run: _Run, number: int, path
     energy = _text(element, "energy/i[@name='e_fr_energy']", "")
     if cell is None or scaled is None or forces is None or not energy:
         return EngineError("no_output", path, f"step {number} lacks its structure, energy or forces")
+    if run.has_learned and element.find("scstep") is None:
+        return EngineError("no_output", path, f"step {number}: {ML_STEP}")
     unconverged = _why_unconverged(element, run)
     if unconverged:
         return EngineError("scf_unconverged", path, f"step {number}: {unconverged}")
@@ -101,7 +108,9 @@ def _read_step(element: ET.Element, numbers: Array, run: _Run, number: int, path
 
 def _why_unconverged(element: ET.Element, run: _Run) -> str:
     energies = [parse_float(_text(each, "energy/i[@name='e_fr_energy']", "nan")) for each in element.iterfind("scstep")]
-    if not 0 < len(energies) < run.max_steps:
+    if not energies:
+        return "no electronic step is told, so nothing shows that it converged"
+    if not len(energies) < run.max_steps:
         return f"{len(energies)} electronic steps, and NELM is {run.max_steps}"
     if len(energies) < 2:
         return "one electronic step, which shows no change of the energy"

@@ -66,6 +66,16 @@ def find_kinds(root: Section) -> Iterator[Section]:
     yield from (kind for kind in (subsys.sections if subsys else ()) if kind.name == "KIND")
 
 
+def take_kinds(root: Section) -> dict[str, Section]:
+    """Take the &KIND of each element out of an input; leave all where one is for whatever has none of its own."""
+    kinds = {kind.parameter.capitalize(): kind for kind in find_kinds(root)}
+    subsys = root.find("FORCE_EVAL", "SUBSYS")
+    if subsys is None or "Default" in kinds:
+        return {}
+    subsys.drop("KIND")
+    return kinds
+
+
 def set_kind(root: Section, symbol: str, basis: str | None, potential: str | None) -> None:
     """Put basis set and potential of our keys in place of those of an element's &KIND, of which the rest is kept."""
     kind = find_kind(root, symbol)

@@ -25,6 +25,7 @@ from al_driver.engines.cp2k.base_input import (
     set_kind,
     set_output,
     set_structure,
+    take_kinds,
 )
 from al_driver.engines.cp2k.check import (
     FILES,
@@ -70,6 +71,7 @@ class Cp2k(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "cp2k"
+    by_name: ClassVar[frozenset[str]] = frozenset({"kinds"})
     output_name: ClassVar[str] = OUTPUT
     scratch: ClassVar[tuple[str, ...]] = tuple(
         f"{PROJECT}-{pattern}"
@@ -222,6 +224,7 @@ class Cp2k(Engine):
         if dft is not None and (own := dft.find("SCF")):
             dft.replace(scf.what_decides(own))
         hashed = map_files(root, self.input.parent, lambda path: f"sha256:{hash_path(path)}")
+        found["kinds"] = {name: kind.as_json() for name, kind in take_kinds(hashed).items()}
         found["force_eval"] = (hashed.find("FORCE_EVAL") or Section("")).as_json()
         if calculation == "relax":
             motion = read_sections(self.input).find("MOTION") or Section("")

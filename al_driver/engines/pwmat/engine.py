@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
+from al_driver.data.formats.pwmat import ETOT
 from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, InputFiles, Relaxation
 from al_driver.engines.kpoints import kpoint_grid
@@ -41,9 +42,9 @@ from al_driver.engines.pwmat.etot import (
     thresholds_of,
     write_changed,
 )
-from al_driver.engines.pwmat.motion import JOBS, MDOPT, WORDS, make_dynamics, make_relaxation, mdopt_text
+from al_driver.engines.pwmat.motion import JOBS, MDOPT, WORDS, make_dynamics, make_relaxation, mdopt_text, search_of
 from al_driver.engines.pwmat.params import Dftb
-from al_driver.engines.pwmat.result import ETOT, STDOUT, has_ended, read_relaxed, read_scf, read_trajectory
+from al_driver.engines.pwmat.result import STDOUT, has_ended, read_relaxed, read_scf, read_trajectory
 from al_driver.engines.upf import check_upf
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.schema.base import PositiveFloat, PositiveInt, UserPath, cross_check, identity
@@ -79,6 +80,7 @@ class Pwmat(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "PWmat"
+    by_name: ClassVar[frozenset[str]] = frozenset({"pseudopotentials"})
     output_name: ClassVar[str] = STDOUT
     scratch: ClassVar[tuple[str, ...]] = (
         "*.UPF", _SKF, "IN.*", "OUT.[!M]*", "OUT.M[!L]*", "*STEPS", "final.config", "ORIGIN.INDEX", "bpsiiofil*",
@@ -201,6 +203,7 @@ class Pwmat(Engine):
             "dftb": identity(self.dftb and self.dftb.slater_koster),
             "dftb_detail": "" if self.dftb is None else self.dftb.detail_of(user).replace(",", " ").split(),
             "kpoints": list(grid) if grid else self.kspacing,
+            **(search_of(user) if calculation == "relax" else {}),
         }
 
     def _check_input(self, calculation: Calculation) -> Iterator[Problem]:

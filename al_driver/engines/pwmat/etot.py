@@ -57,14 +57,6 @@ class EtotInput:
         found = ((_POTENTIAL.fullmatch(key), value) for key, value in self.keys.items())
         return {int(match[1]): Path(value.strip("'\"")).name for match, value in found if match}
 
-    def electronic_limits(self, default: tuple[int, int]) -> tuple[int, int]:
-        """Return how many electronic steps the first calculation of a run may take, and each after it."""
-        first, later = (
-            sum(int(words[0]) for key in self.keys if key.startswith(name) and (words := self.words(key)))
-            for name in ("SCF_ITER0_", "SCF_ITER1_")
-        )
-        return first or default[0], later or default[1]
-
 
 def read_etot_input(path: Path) -> EtotInput:
     """Read an ``etot.input``.

@@ -45,10 +45,20 @@ def make_relaxation(user: EtotInput, atoms: Atoms, relaxation: Relaxation) -> di
         If a cell is to be relaxed that is not periodic in three directions.
     """
     check_relaxable(atoms, relaxation)
-    method = (user.words("RELAX_DETAIL") or [_CONJUGATE_GRADIENTS])[0]
+    method = _method(user)
     force = relaxation.max_force / 3**0.5  # of a component, whichever PWmat looks at
     cell = f"1, {relaxation.max_force / 3:.6g}" if relaxation.what == "cell" else f"0, {relaxation.max_force:.6g}"
     return {"RELAX_DETAIL": f"{method}, {relaxation.max_steps}, {force:.6g}, {cell}"}
+
+
+def search_of(user: EtotInput) -> dict[str, str]:
+    """Return, for the settings of a relaxation, the user's method where it is another than PWmat's first."""
+    method = _method(user)
+    return {} if method == _CONJUGATE_GRADIENTS else {"search": method}
+
+
+def _method(user: EtotInput) -> str:
+    return (user.words("RELAX_DETAIL") or [_CONJUGATE_GRADIENTS])[0]
 
 
 def make_dynamics(dynamics: Dynamics) -> dict[str, str]:

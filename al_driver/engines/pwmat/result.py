@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from al_driver.data.formats.pwmat import MOST_STEPS, read_movement, read_times
+from al_driver.data.formats.pwmat import ETOT, read_movement, read_times
 from al_driver.data.formats.steps import Step
 from al_driver.data.frames import Array, Label
 from al_driver.data.gate import GateLimits, check_same_frame
@@ -25,11 +25,12 @@ from al_driver.engines.pwmat.etot import read_etot_input
 from al_driver.errors import ConfigError, EngineError
 from al_driver.files import read_tail
 
-ETOT, REPORT, STDOUT, MLMD, MOVEMENT = "etot.input", "REPORT", "pwmat.out", "OUT.MLMD", "MOVEMENT"
+REPORT, STDOUT, MLMD, MOVEMENT = "REPORT", "pwmat.out", "OUT.MLMD", "MOVEMENT"
 _END = b"total computation time"
 _REASON = re.compile(r"ending_scf_reason\s*=\s*(\S[^\n]*)")
 _TOLERANCE = "tol"
 _TAIL = 4000  # bytes; the end of REPORT is one line, before it at most the eigenvalues of a k-point
+_FIRST_STEP = 0.5  # Å, farther than an atom goes in one step
 _TIME_TOLERANCE = 0.01  # of a time step
 
 
@@ -41,8 +42,10 @@ def has_ended(directory: Path) -> bool:
 def read_scf(directory: Path) -> Label:
     """Read the label of the frame in ``atom.config``."""
     sent, is_told = read_sent(directory), _reached_tolerance(directory)
-    step, *_ = _read_steps(directory, MLMD, needs_count=not is_told)
-    found = _require(step, directory)
+    steps = _read_steps(directory, MLMD, needs_count=not is_told)
+    if len(steps) > 1:
+        raise EngineError("engine_error", directory, f"{MLMD} holds {len(steps)} frames, where one was asked for")
+    found = _require(steps[0], directory)
     order = sent_order(sent, found.atoms.numbers, directory)
     check_same_frame(_periodic(sent), found.atoms[order], directory, GateLimits())
     return _make_label(sent, found, order, directory)
@@ -52,6 +55,7 @@ def read_relaxed(directory: Path, relaxation: Relaxation) -> Label:
     """Read the last structure of a relaxation, which must keep to its limits; it is a start, and trains nothing."""
     _reached_tolerance(directory)
     sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT, needs_count=False)
+    _check_start(sent, steps[0], directory, moves_cell=relaxation.what == "cell")
     found = _require(steps[-1], directory)
     order = sent_order(sent, found.atoms.numbers, directory)
     cell = found.atoms.cell.array if relaxation.what == "cell" else sent.cell.array
@@ -68,6 +72,7 @@ def read_trajectory(directory: Path, dynamics: Dynamics) -> list[tuple[int, Labe
     """Read the frames of dynamics, each told by its time; positions go on beyond the cell."""
     _require_end(directory)
     sent, steps = read_sent(directory), _read_steps(directory, MOVEMENT, needs_count=True)
+    _check_start(sent, steps[0], directory)
     fractional = sent.cell.scaled_positions(sent.positions)
     frames = dict[int, Label | EngineError]()
     timestep = dynamics.timestep * 1000
@@ -93,8 +98,9 @@ def read_trajectory(directory: Path, dynamics: Dynamics) -> list[tuple[int, Labe
 def _read_steps(directory: Path, name: str, *, needs_count: bool) -> list[Step]:
     """Read every frame of a run, held against the electronic steps that it was allowed."""
     try:
-        limits = read_etot_input(directory / ETOT).electronic_limits(MOST_STEPS)
-        return list(read_movement(directory / name, limits, needs_count=needs_count))
+        is_dftb = read_etot_input(directory / ETOT).value("USE_DFTB").startswith(("T", ".T"))
+        method = "the charges of DFTB" if is_dftb else "it"
+        return list(read_movement(directory / name, needs_count=needs_count, method=method))
     except (OSError, ValueError, ConfigError) as error:
         detail = f"{name} cannot be read ({error}){_last_words(directory)}"
         raise EngineError("no_output", directory, detail) from error
@@ -122,6 +128,15 @@ def _reached_tolerance(directory: Path) -> bool:
         detail = f"{REPORT} says ending_scf_reason = {reasons[-1].strip()}, after {last} iterations"
         raise EngineError("scf_unconverged", directory, detail)
     return bool(reasons)
+
+
+def _check_start(sent: Atoms, first: Step, directory: Path, *, moves_cell: bool = False) -> None:
+    """Refuse a MOVEMENT of another structure: its first frame is the start, or one step from it."""
+    is_start = read_times(directory / MOVEMENT)[0] == 0
+    if isinstance(first, Label) and (is_start or not moves_cell):
+        order = sent_order(sent, first.atoms.numbers, directory)
+        limits = GateLimits() if is_start else GateLimits(position_tolerance=_FIRST_STEP)
+        check_same_frame(_periodic(sent), first.atoms[order], directory, limits)
 
 
 def _require(step: Step, directory: Path) -> Label:

@@ -17,16 +17,7 @@ from al_driver.engines.motion import check_relaxable, draw_velocities
 from al_driver.engines.sites import Site, check_sites, check_tags
 from al_driver.engines.vasp import grid as kgrid
 from al_driver.engines.vasp import motion
-from al_driver.engines.vasp.incar import (
-    EDIFF,
-    Tags,
-    electronic,
-    format_incar,
-    known_tags,
-    number,
-    read_incar,
-    write_changed,
-)
+from al_driver.engines.vasp.incar import EDIFF, Tags, format_incar, known_tags, number, read_incar, write_changed
 from al_driver.engines.vasp.lint import functionals, lint, lint_apart, lint_ldau, lint_potentials, lint_size, lint_spin
 from al_driver.engines.vasp.poscar import Layout, make_layout, write_poscar
 from al_driver.engines.vasp.potentials import FOLDER, LINK, Potential, link_joined, read_of_element
@@ -66,6 +57,7 @@ class Vasp(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "vasp_std"
+    by_name: ClassVar[frozenset[str]] = frozenset({"potcar", "incar_of"})
     output_name: ClassVar[str] = "vasp.out"
     scratch: ClassVar[tuple[str, ...]] = (
         LINK, FOLDER, kgrid.NAME, VASPRUN, "OSZICAR", "CONTCAR", "XDATCAR", "CHG", "CHGCAR",
@@ -209,9 +201,9 @@ class Vasp(Engine):
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         return {
             "engine": "vasp",
-            "incar": electronic(read_incar(self._incar(calculation))),
+            "incar": motion.what_decides(self._incar(calculation), calculation),
             "incar_of": {
-                name: electronic(read_incar(self._incar(calculation, name))) for name in sorted(self.incar_of)
+                name: motion.what_decides(self._incar(calculation, name), calculation) for name in sorted(self.incar_of)
             },
             "potcar": {
                 symbol: {"titel": potential.title, "sha256": potential.sha256}

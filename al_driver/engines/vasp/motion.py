@@ -6,14 +6,17 @@ The frames of NSW = n are those of the steps 0 … n − 1. Sources: the VASP wi
 Nosé, J. Chem. Phys. 81, 511 (1984). eV, eV/Å, Å, ps here; fs, Å/fs in the input.
 """
 
+from pathlib import Path
+
 import numpy as np
 from ase import Atoms, units
 
 from al_driver.engines.base import Calculation, Dynamics, Relaxation
-from al_driver.engines.vasp.incar import IONIC, Tags, number
+from al_driver.engines.vasp.incar import IONIC, Tags, canonical, electronic, number, read_incar
 
 _ALWAYS = {"ISTART": "0", "ICHARG": "2", "LWAVE": ".FALSE.", "LCHARG": ".FALSE."}
 LABEL = {"NSW": "0", "IBRION": "-1", "ISIF": "2"} | _ALWAYS
+_SEARCH = ("EDIFFG", "IBRION", "POTIM")
 _AMIX = 0.4  # VASP's own
 MOMENTS = {"LORBIT": "11"}
 """With spin: VASP prints the moments of atoms only then."""
@@ -30,6 +33,13 @@ WORDS: dict[Calculation, tuple[str, ...]] = {
     ),
 }
 """What is set for each calculation."""
+
+
+def what_decides(incar: Path, calculation: Calculation) -> Tags:
+    """Return the tags that decide what a calculation gives: of a relaxation also those that say how it searches."""
+    user = read_incar(incar)
+    search = {name: canonical(user[name]) for name in _SEARCH if name in user and calculation == "relax"}
+    return electronic(user) | search
 
 
 def without_motion(user: Tags) -> Tags:

@@ -186,14 +186,17 @@ def _sort_out(files: Sequence[Loaded], result: Conversion) -> None:
 
 
 def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
-    """Leave aside one of an OUTCAR and a vasprun.xml in one folder that tell of the same run: the one with less."""
+    """Leave aside one of an OUTCAR and a vasprun.xml in one folder that tell of the same run.
+
+    The one with less; of equal ones the vasprun.xml, since a label too is read from the OUTCAR (`engines.vasp.result`).
+    """
     dropped: set[int] = set()
     outcars = [loaded for loaded in files if loaded.source.format == "vasp/outcar"]
     xmls = [loaded for loaded in files if loaded.source.format == "vasp/xml"]
     for outcar in outcars:
         for xml in xmls:
             if outcar.source.path.parent == xml.source.path.parent and is_same_run(outcar, xml):
-                less, more = (xml, outcar) if len(xml.moments) < len(outcar.moments) else (outcar, xml)
+                less, more = (xml, outcar) if len(xml.moments) <= len(outcar.moments) else (outcar, xml)
                 dropped.add(id(less))
                 result.aside.append((less.source.path, f"the same run as {more.source.path.name}, counted once"))
     return [loaded for loaded in files if id(loaded) not in dropped]

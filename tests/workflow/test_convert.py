@@ -51,7 +51,7 @@ def test_every_output_becomes_a_system_of_its_formula(tmp_path: Path) -> None:
     assert not result.refused
     assert result.left_out == {"scf_unconverged": 5}
     assert [(path.name, reason) for path, reason in result.aside] == [
-        ("OUTCAR.h2o.md.gz", "the same run as vasprun.h2o.md.xml.gz, counted once")
+        ("vasprun.h2o.md.xml.gz", "the same run as OUTCAR.h2o.md.gz, counted once")
     ]
     (methane,) = systems(tmp_path / "out")["C1H4"]
     assert methane.get_chemical_symbols() == ["C", *"HHHH"]

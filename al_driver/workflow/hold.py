@@ -69,8 +69,7 @@ def hold(
                 yield context
         except KeyboardInterrupt as error:
             _add(history, "stopped", state="stopped")
-            left = ", its jobs go on" if isinstance(error, LeaveJobs) else ""
-            log.warning("stopped%s; the same command goes on from here", left)
+            log.warning("stopped%s", ", its jobs go on" if isinstance(error, LeaveJobs) else "")
             raise
         except FolderLocked:
             raise  # the folder and its history are another driver's now

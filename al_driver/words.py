@@ -1,7 +1,10 @@
 """Numbers in words that a person reads: plurals, and shares that add up."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+
+MOST_DECIMALS = 16
 
 
 def many(number: int, noun: str) -> str:
@@ -13,6 +16,17 @@ def many(number: int, noun: str) -> str:
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     digits = f"{number:,}" if number >= 10_000 else str(number)
     return f"{digits} {noun if number == 1 else plural}"
+
+
+def told_apart(value: float, limit: float, digits: int) -> tuple[str, str]:
+    """Return a number and the limit it misses, with that many decimals, or as many more as show which is larger.
+
+    >>> told_apart(7.26, 1.5, 1), told_apart(1.50000012, 1.5, 1)
+    (('7.3', '1.5'), ('1.5000001', '1.5'))
+    """
+    while digits < MOST_DECIMALS and math.isfinite(value) and float(f"{value:.{digits}f}") == limit != value:
+        digits += 1
+    return f"{value:.{digits}f}", f"{limit:g}"
 
 
 def percents(counts: Mapping[str, int]) -> dict[str, int]:

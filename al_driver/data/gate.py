@@ -16,7 +16,7 @@ from al_driver.data.frames import Array, Label
 from al_driver.errors import EngineError
 from al_driver.schema.base import Params, PositiveFloat, PositiveInt
 from al_driver.units import Unit
-from al_driver.words import many
+from al_driver.words import many, told_apart
 
 CHECKS = ("converged", "species", "cell", "positions", "finite", "distances", "forces")
 """What every label that is kept has passed, in words: the first by its engine, the others by `check_label`."""
@@ -66,7 +66,8 @@ def check_label(sent: Atoms, label: Label, where: Path, limits: GateLimits) -> N
     sizes = np.linalg.norm(label.forces, axis=1)
     worst = int(sizes.argmax())
     if not sizes[worst] < limits.max_label_force:
-        detail = f"{sizes[worst]:.1f} eV/Å on {_name(sent, worst)}; max_label_force is {limits.max_label_force:g}"
+        force, limit = told_apart(float(sizes[worst]), limits.max_label_force, 1)
+        detail = f"{force} eV/Å on {_name(sent, worst)}; max_label_force is {limit}"
         raise EngineError("force_too_large", where, detail)
 
 

@@ -115,6 +115,7 @@ def test_defaults_are_those_of_the_documents() -> None:
         (changed(shift_atom(0.5)), "positions_changed", "came back 5.00e-01 Å from where it was sent"),
         (changed(stretch_cell(0.25)), "cell_changed", "a cell vector came back 2.50e-01 Å"),
         (make_label(make_pair(), forces=[(0, 0, 0), (0, 300, 400)]), "force_too_large", "500.0 eV/Å on atom 1 (Ge)"),
+        (make_label(make_pair(), forces=[(0, 0, 0), (0, 0, 100.00004)]), "force_too_large", "100.00004 eV/Å on atom 1"),
     ],
 )  # fmt: skip
 def test_reasons(label: Label, reason: str, words: str) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # `al status` needs none of them
     from al_driver.workflow.report import Report
 
 MOST_LINES = 60  # of each rendered input
+MOST_CHARACTERS = 240  # of each of its lines
 MOST_FILES = 40  # that are listed whole; of more only those with something to tell
 
 
@@ -208,10 +209,15 @@ def print_report(report: "Report", console: Console, *, show: bool | None = None
 def _print_inputs(report: "Report", console: Console) -> None:
     for name, content in report.inputs.items():
         console.rule(name, align="left")
-        lines = content.splitlines()
+        lines = [_shorten(line) for line in content.splitlines()]
         console.print("\n".join(lines[:MOST_LINES]), markup=False, highlight=False)
         if len(lines) > MOST_LINES:
             console.print(f"… {many(len(lines) - MOST_LINES, 'more line')}")
+
+
+def _shorten(line: str) -> str:
+    """Cut a line that holds more than a person reads, such as all positions in one."""
+    return line if len(line) <= MOST_CHARACTERS else f"{line[:MOST_CHARACTERS]}… {len(line) - MOST_CHARACTERS:,} more"
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from al_driver.errors import EngineError, Problem
 from al_driver.files import write_atomic
 from al_driver.schema.base import Float, UserPath, cross_check
 from al_driver.schema.elements import Element
+from al_driver.words import many
 
 OTHER_START = 0.05  # Å per axis (σ)
 OF_THE_WAY = frozenset(
@@ -191,7 +192,8 @@ class AseEngine(Engine):
 
     def _write(self, atoms: Atoms, directory: Path, **task: Any) -> None:
         frame, moments = self._describe(atoms)
-        self._write_content({**self._spec(), **task, **moments, "atoms": frame}, directory)
+        told = {"structure": _in_words(atoms)}  # for a person: the line of the atoms is long
+        self._write_content({**self._spec(), **told, **task, **moments, "atoms": frame}, directory)
 
     def _describe(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a frame as JSON, and the moments of its elements where it brings none of its own."""
@@ -221,6 +223,12 @@ class AseEngine(Engine):
         if end["end"] == "failed" or not lines:
             raise failure(end, directory)
         return make_label(read_sent(directory), lines[-1], end, directory)
+
+
+def _in_words(atoms: Atoms) -> str:
+    """Return formula, number of atoms and cell of a structure, in words."""
+    lengths = " × ".join(f"{length:.2f}" for length in atoms.cell.lengths())
+    return f"{atoms.get_chemical_formula()}, {many(len(atoms), 'atom')}, cell vectors {lengths} Å"
 
 
 def _rattled(atoms: Atoms) -> Array:

@@ -1,9 +1,9 @@
 """``al check`` of a run: every problem of its files and programs at once, and what would be done first."""
 
 import shlex
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from al_driver.errors import Problem
@@ -59,12 +59,13 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
     report.set_by_driver += second_look(params.label_engine)
+    labels: dict[str, dict[str, str]] = {}
     if not any(problem.key.startswith((label_key, "explore")) for problem in report.errors):
-        report.collect(lambda: _write_labels(params), label_key)
+        report.collect(lambda: _write_labels(params, labels), label_key)
     if render and not report.errors:
         report.collect(lambda: _check_frames(params), label_key)
     if render and resources is not None and not report.errors:
-        report.collect(lambda: _render_run(params, resources, report))
+        report.collect(lambda: _render_run(params, resources, labels, report))
     return report
 
 
@@ -79,14 +80,14 @@ def _check_frames(params: RunParams) -> Iterator[Problem]:
     yield from params.label_engine.check_frames({"label": frames})
 
 
-def _write_labels(params: RunParams) -> None:
-    """Write the label's input for the first structure of each entry: what cannot be written must not wait for it."""
+def _write_labels(params: RunParams, labels: dict[str, dict[str, str]]) -> None:
+    """Render the label's input for the first structure of each entry: what cannot be written must not wait for it."""
     names = structure_names(params.explore)
     for name, structures in zip(names, read_entries(params.explore, params.type_map), strict=True):
         frame = structures[0].copy()
         frame.info["structure"] = name
-        with tempfile.TemporaryDirectory() as folder:
-            params.label_engine.write_inputs(frame, Path(folder))
+        write = partial(params.label_engine.write_inputs, frame)
+        labels[name] = render_files(write, "label")
 
 
 def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]:
@@ -96,8 +97,8 @@ def _check_trainer(params: RunParams, resources: Resources) -> Iterator[Problem]
     return check_command(argv, profile, "train.command (resource file)")
 
 
-def _render_run(params: RunParams, resources: Resources, report: Report) -> None:
-    """Render one training, one trajectory and one label, and list the tasks of the first iteration."""
+def _render_run(params: RunParams, resources: Resources, labels: Mapping[str, dict[str, str]], report: Report) -> None:
+    """Render one training and one trajectory beside their label, and list the tasks of the first iteration."""
     structures = read_entries(params.explore, params.type_map)
     stage = params.explore.iterations[0]
     trajectories = make_trajectories(params.explore, stage, structures, seed=params.seed, iteration=0)
@@ -110,9 +111,7 @@ def _render_run(params: RunParams, resources: Resources, report: Report) -> None
         lambda folder: params.explore.write_inputs(first, params.type_map, models, folder, relative_epsilon=epsilon),
         "explore",
     )
-    frame = first.atoms.copy()
-    frame.info["structure"] = first.structure
-    report.inputs |= render_files(lambda folder: params.label_engine.write_inputs(frame, folder), "label")
+    report.inputs |= labels[first.structure]
     report.inputs |= render_scripts(resources, ("train", "explore", "query", "label"))
     profile = resources.role("train")
     train = params.train.command(profile.argv(params.train.default_command), profile.env)

@@ -1,5 +1,6 @@
 """``al check`` sees before the queue what would fail after it: every file, every program, in both files at once."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk
+from rich.console import Console
 from small_run import INIT, RESOURCE, RUN, merge
 
 from al_driver.data.dataset import write_dataset
+from al_driver.engines.ase import AseEngine
 from al_driver.errors import ConfigError
+from al_driver.live import print_report
 from al_driver.workflow.report import Report
 from al_driver.workflow.verbs import check, init_bulk, run
 
@@ -68,6 +72,23 @@ def test_a_sound_run_has_no_problem_and_a_plan(folder: Path) -> None:
     assert {"train/input.json", "explore/in.lammps", "label/in.lammps"} <= set(report.inputs)
     assert any("numb_steps" in line or "systems" in line for line in report.set_by_driver)
     assert not (folder / "work").exists()
+
+
+def test_a_label_input_is_written_once_and_its_positions_are_not_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+    write = AseEngine.write_inputs
+    monkeypatch.setattr(AseEngine, "write_inputs", lambda *given: written.append(given) or write(*given))
+    label = {"engine": "ase", "calculator": "ase.calculators.lj.LennardJones", "arguments": {"rc": 4.0}}
+    (folder / "param.json").write_text(json.dumps(RUN | DATA | {"label": label}))
+    report = check(folder / "param.json", folder / "resource.json")
+    assert len(written) == 1
+    printed = io.StringIO()
+    print_report(report, Console(file=printed, width=120))
+    shown = printed.getvalue().partition("label/calculation.json")[2]
+    assert '"structure": "Si8, 8 atoms, cell vectors 5.4' in shown
+    assert '"pbc"' in report.inputs["label/calculation.json"] and '"pbc"' not in shown and " more" in shown
 
 
 STRUCTURE = {"path": "POSCAR", "name": "si"}

@@ -12,7 +12,7 @@ from al_driver.engines.base import Engine
 from al_driver.explorers.base import Explorer
 from al_driver.schema.base import Name, Params
 from al_driver.schema.plugins import find_plugins, plugin_name, union_of
-from al_driver.schema.suggest import nearest
+from al_driver.schema.suggest import hint_at_ase, nearest
 from al_driver.trainers.base import Trainer
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def describe_unknown(name: str, engines: Iterable[str]) -> str:
     text = f"no engine is called {name!r}"
     if name in known:
         return f'{text}; give it whole, {{"engine": "{name}", …}}, or name one under `engines` and say that name'
-    return text + nearest(name, engines)
+    return text + (hint_at_ase(name) or nearest(name, engines))
 
 
 def name_in_label(data: Any) -> Any:

@@ -5,6 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MOST_TOLD = 24  # names that are listed where none is near
+_ASE = "ase.calculators"
+CALCULATORS = {
+    "emt": f"{_ASE}.emt.EMT", "eam": f"{_ASE}.eam.EAM", "lj": f"{_ASE}.lj.LennardJones",
+    "tersoff": f"{_ASE}.tersoff.Tersoff.from_lammps", "gpaw": "gpaw.GPAW", "dftb": f"{_ASE}.dftb.Dftb",
+    "dftb+": f"{_ASE}.dftb.Dftb", "abinit": f"{_ASE}.abinit.Abinit", "chgnet": "chgnet.model.dynamics.CHGNetCalculator",
+    "sevennet": "sevenn.calculator.SevenNetCalculator", "sevenn": "sevenn.calculator.SevenNetCalculator",
+    "tblite": "tblite.ase.TBLite", "xtb": "tblite.ase.TBLite", "mace": "mace.calculators.mace_mp",
+}  # fmt: skip
+"""Import paths of calculators whose names people write for an engine's."""
 _VASP_FILES = ("POSCAR", "POTCAR", "CONTCAR", "INCAR", "OUTCAR", "KPOINTS")
 
 
@@ -24,6 +33,14 @@ def nearest(word: str, legal: Iterable[str], otherwise: str = "legal are") -> st
     if not names:
         return "; there is none"
     return f"; {otherwise} {', '.join(names)}" if len(names) <= MOST_TOLD else ""
+
+
+def hint_at_ase(engine: str) -> str:
+    """Return how a calculator is named where its name stands for an engine's; nothing where it is none."""
+    word = engine.lower()
+    if word not in CALCULATORS:
+        return ""
+    return f'; as an ASE calculator: {{"engine": "ase", "calculator": "{CALCULATORS[word]}"}}'
 
 
 def nearest_file(path: Path) -> str:

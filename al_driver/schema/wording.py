@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from al_driver.schema.places import MISSING, Loc, Place, Schema
-from al_driver.schema.suggest import nearest
+from al_driver.schema.suggest import hint_at_ase, nearest
 
 NUMBER = {
     "int_type", "int_from_float", "int_parsing", "float_type", "float_parsing", "finite_number",
@@ -51,7 +51,8 @@ def describe(finding: Finding) -> str:
         return f"is missing; legal are {', '.join(place.legal_tags)}"
     if kind == "union_tag_invalid":
         tag = place.value[finding.tag]
-        return f"{_show(tag)} is not known here{nearest(str(tag), place.legal_tags)}"
+        hint = hint_at_ase(str(tag)) if "ase" in place.legal_tags else ""
+        return f"{_show(tag)} is not known here{hint or nearest(str(tag), place.legal_tags)}"
     if kind in {"too_short", "too_long"}:
         return f"needs {_length(finding)}; found {finding.context.get('actual_length')}"
     if kind in NUMBER or kind in WANTED or kind in {"literal_error", "merged"}:

@@ -119,6 +119,13 @@ def test_a_part_that_does_not_fit_hides_nothing_around_it(tmp_path):
     assert (params, problems) == (None, [*caught.value.problems])
 
 
+@pytest.mark.parametrize("label", ["emt", {"engine": "emt"}])
+def test_a_calculator_is_named_under_the_engine_ase(tmp_path, label):
+    with pytest.raises(ConfigError, match=r'"emt\b|\'emt\'') as caught:
+        load_params(_write(tmp_path, RUN | {"label": label}), RunParams)
+    assert str(caught.value).endswith('{"engine": "ase", "calculator": "ase.calculators.emt.EMT"}')
+
+
 def test_two_checks_of_one_object_are_both_told(tmp_path):
     content = json.loads(json.dumps(RESOURCE))
     content["query"] = {"command": "python", "pack": True}

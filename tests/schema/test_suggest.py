@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from al_driver.schema.suggest import nearest_file
+from al_driver.schema.suggest import hint_at_ase, nearest_file
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ def test_a_file_is_proposed_for_its_like_alone(tmp_path: Path, name: str, hint: 
     for there in ("POSCAR", "INCAR.label", "POTCAR.Ge"):
         (tmp_path / there).touch()
     assert nearest_file(tmp_path / name) == hint
+
+
+def test_the_name_of_a_calculator_is_no_engine() -> None:
+    assert hint_at_ase("EMT") == '; as an ASE calculator: {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}'
+    assert hint_at_ase("pwm") == ""

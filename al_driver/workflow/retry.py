@@ -22,6 +22,7 @@ from al_driver.schema.load import load_params
 from al_driver.schema.resource import Profile, Resources
 from al_driver.schema.run import RunParams
 from al_driver.schema.suggest import nearest
+from al_driver.words import shown_path
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.changes import OPTION, change_engine, check_accuracy, read_changes
 from al_driver.workflow.check_programs import check_engines
@@ -170,6 +171,13 @@ def _retry(context: Context, request: _Request, changed: Engine) -> Retried:
     if isinstance(request.params, InitBulkParams):
         split_labels(context, request.params)
     left = Counter(reason for _, folder in steps for reason in open_reasons(folder).values())
+    for unfinished in _unfinished_steps(request.folder):
+        kind = History(request.folder.history).read()["kind"]
+        log.warning(
+            "%s is not finished, and nothing of it is tried again; first let it end, by the same `al %s`",
+            shown_path(unfinished),
+            kind,
+        )
     if not n_open:
         what = f"for {request.reason}" if request.reason else "and not recovered"
         log.info("no frame is rejected %s in a finished label step; nothing was calculated", what)
@@ -239,7 +247,17 @@ def _known_systems(context: Context, params: RunParams | InitBulkParams, engine:
 
 def _label_steps(work: WorkFolder) -> list[tuple[str, Path]]:
     """Return name and folder of each finished label step."""
+    return [(name, folder) for name, folder in _label_places(work) if Record.read(folder) is not None]
+
+
+def _unfinished_steps(work: WorkFolder) -> list[Path]:
+    """Return the folders of label steps that have begun, and not ended."""
+    return [folder for _, folder in _label_places(work) if folder.is_dir() and Record.read(folder) is None]
+
+
+def _label_places(work: WorkFolder) -> list[tuple[str, Path]]:
+    """Return name and folder of each label step, whether it has begun or not."""
     places = [("retry", work.root / "label")]
     places += [(f"{index}/retry", work.step(index, "label")) for index in work.iterations()]
     places += [("closing/retry", look)] if (look := find_last_look(work)) is not None else []
-    return [(name, folder) for name, folder in places if Record.read(folder) is not None]
+    return places

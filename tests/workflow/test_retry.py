@@ -257,3 +257,14 @@ def test_packed_steps_are_retried_and_packed(folder: Path, failing: Failing, tmp
     failing.tasks.run.clear()
     fake_run.run(folder)
     assert failing.tasks.run == ["final/model.000", "final/model.001"]
+
+
+def test_a_label_step_that_has_not_ended_is_told(
+    folder: Path, failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "work/iter.0001/label/step.json").rename(folder / "kept.json")
+    with caplog.at_level("INFO", logger="al_driver"):
+        assert retry(folder / "work").recovered == 1
+    assert failing.tasks.run == ["0/retry/task.000001"]
+    (told,) = [line for line in caplog.messages if "not finished" in line]
+    assert "iter.0001/label is not finished" in told and "first let it end, by the same `al run`" in told

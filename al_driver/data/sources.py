@@ -16,6 +16,7 @@ from al_driver.data.formats.load import Source, find_sources, lacks_cell, load_s
 from al_driver.data.formats.recognise import MIXED, NPY
 from al_driver.data.frames import carry_sites
 from al_driver.data.structure_files import read_structure_file
+from al_driver.data.system_check import describe_strange
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest_file
 from al_driver.words import many
@@ -101,7 +102,7 @@ def _clean(atoms: Atoms, file: Path, type_map: Sequence[str], pbc: tuple[bool, b
 def _check_elements(atoms: Atoms, file: Path, type_map: Sequence[str]) -> None:
     unknown = sorted(set(atoms.get_chemical_symbols()) - set(type_map))
     if unknown:
-        message = f"has {', '.join(unknown)}, which type_map {list(type_map)} lacks"
+        message = describe_strange(unknown, type_map)
         raise ConfigError(Problem(message, file=file))
 
 

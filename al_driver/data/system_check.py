@@ -12,6 +12,11 @@ from al_driver.data.dataset import system_elements
 from al_driver.errors import ConfigError, Problem
 
 
+def describe_strange(elements: Sequence[str], type_map: Sequence[str]) -> str:
+    """Say which elements a ``type_map`` lacks, and what to do."""
+    return f"has {', '.join(elements)}, which type_map {list(type_map)} lacks; add it there, or name another file"
+
+
 def check_system(system: Path, type_map: Sequence[str]) -> int:
     """Return the number of labelled frames of one deepmd/npy system.
 
@@ -28,7 +33,7 @@ def check_system(system: Path, type_map: Sequence[str]) -> int:
             Problem(f"type.raw and type_map.raw do not name its atoms ({_reason(error)})", file=system)
         ) from error
     if strange:
-        raise ConfigError(Problem(f"has {', '.join(strange)}, which type_map {list(type_map)} lacks", file=system))
+        raise ConfigError(Problem(describe_strange(strange, type_map), file=system))
     sets = sorted(system.glob("set.*"))
     if not sets:
         raise ConfigError(Problem("holds no set.* folder", file=system))

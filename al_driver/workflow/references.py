@@ -109,6 +109,9 @@ def describe_other(settings: dict[str, Any] | None, engine: Engine) -> str:
 
     Nothing where they agree, or none are known.
     """
+    now = engine.settings()["engine"]
+    if settings and (before := settings.get("engine", now)) != now:
+        return f'was labelled by the engine "{before}", and `label` is "{now}"'
     difference = describe_difference(settings, engine) if settings else ""
     return f"was labelled with other settings than `label` has: {difference}" if difference else ""
 
@@ -164,4 +167,6 @@ def check_same_reference(folder: Path, settings: dict[str, Any] | None, engine: 
 
 def _compare(settings: dict[str, Any], engine: Engine, key: str) -> Iterator[Problem]:
     if told := describe_other(settings, engine):
-        yield Problem(f"{told}\n  Use one reference for both; {ALLOW}", key)
+        yield Problem(
+            f"{told}\n  Use one reference for both: label these data by `label` too, or take theirs there; {ALLOW}", key
+        )

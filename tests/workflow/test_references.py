@@ -122,3 +122,14 @@ def test_an_element_more_in_an_input_of_cp2k_is_no_other_reference(tmp_path: Pat
     assert describe_difference(old.settings(), engines["other"]).startswith("kinds.Si.BASIS_SET: SZV-GTH → DZVP-GTH")
     assert describe_difference(old.settings(), engines["default"])
     assert describe_difference(engines["default"].settings(), new)
+
+
+def test_data_of_another_engine_are_told_by_the_engines_alone(tmp_path: Path) -> None:
+    write_labelled(tmp_path, LJ)
+    ase = {"engine": "ase", "calculator": "ase.calculators.lj.LennardJones"}
+    (found,) = check_references(read_params(tmp_path, init_data=["made/dataset"], label=ase))
+    assert found.message.splitlines() == [
+        'was labelled by the engine "lammps", and `label` is "ase"',
+        "  Use one reference for both: label these data by `label` too, or take theirs there; "
+        '"allow_mixed": true trains on them together',
+    ]

@@ -100,6 +100,7 @@ def _draw_rows(
     unit: str,
 ) -> None:
     """Draw a panel a member, all with one range."""
+    decimals = 2 if unit == "meV/atom" else 4  # as `al status` and the log have them
     panels: NDArray[Any] = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
     every = [numbers for reference, predicted, _ in shown for numbers in (reference, predicted) if len(numbers)]
     low, high = min(map(np.min, every)), max(map(np.max, every))
@@ -107,7 +108,8 @@ def _draw_rows(
     limits = (low - margin, high + margin)
     for index, (axes, member, (reference, predicted, rmse)) in enumerate(zip(panels, members, shown, strict=False)):
         _draw_panel(axes, reference, predicted, limits, MEMBER_COLOURS[index % len(MEMBER_COLOURS)])
-        axes.set_title(f"{member.name}\nRMSE {rmse:.3g} {unit}")  # above the panel: points may lie anywhere in it
+        # above the panel: points may lie anywhere in it
+        axes.set_title(f"{member.name}\nRMSE {rmse:.{decimals}f} {unit}")
     for axes in panels[len(members) :]:
         axes.set_axis_off()
     figure.supxlabel(labels[0], fontsize=9.0)

@@ -23,6 +23,7 @@ from al_driver.screen.baselines.ewald import EwaldModel
 from al_driver.screen.baselines.unrelaxed import UnrelaxedModel
 from al_driver.screen.candidates import CandidateEntry
 from al_driver.screen.filters import Filters
+from al_driver.screen.intercalation import Intercalation
 from al_driver.screen.properties import UNITS
 
 
@@ -76,6 +77,8 @@ class ScreenParams(Params):
     """How many go on."""
     per_composition: Bool = False
     """That many of each composition, in place of that many in all."""
+    intercalation: Intercalation | None = None
+    """Draw the convex hull and the voltage over the content of an ion."""
 
     @cross_check
     def _check_names(self) -> "ScreenParams":

@@ -3,7 +3,6 @@
 Each function reads and draws one picture, or says in a few words why there is nothing to draw. eV, Å, K, bar.
 """
 
-import csv
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from al_driver.layout import (
     DATASET_DIR,
     EVALUATION_ARRAYS_FILE,
     FRAMES_FILE,
-    RANKED_FILE,
     VALID_DIR,
     WorkFolder,
     model_name,
@@ -31,7 +29,6 @@ from al_driver.plots.frames import FrameCensus, take_census
 from al_driver.plots.labels import Labels, draw_labels
 from al_driver.plots.learning import DATA_NAMES, Point, draw_learning
 from al_driver.plots.parity import Member, draw_parity
-from al_driver.plots.ranking import RankedCandidates, draw_ranking
 from al_driver.plots.selected import draw_selected
 from al_driver.query.window import CLASS_NAMES
 from al_driver.workflow.step import Record
@@ -78,23 +75,6 @@ def draw_selected_of(read: Callable[[], Query], index: int) -> "Figure | str":
     if query.census is None:
         return NO_FRAME
     return draw_selected(f"iteration {index}: where the selected frames lie", query.census, query.bounds)
-
-
-def draw_ranking_of(folder: Path) -> "Figure | str":
-    """Draw the candidates of a ranking by what they are ranked by."""
-    result = _result(folder)
-    with (folder / RANKED_FILE).open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    name, unit = result["property"], result["unit"]
-    deviations = [row.get(f"{name}_std") for row in rows]
-    candidates = RankedCandidates(
-        [row["formula"] for row in rows],
-        np.array([float(row[name]) for row in rows]),
-        None if None in deviations else np.array(deviations, dtype=float),
-        np.array([bool(row["rank"]) for row in rows]),
-        np.array([row["selected"] == "1" for row in rows]),
-    )
-    return draw_ranking("which candidates go on", f"{name} ({unit})" if unit else name, candidates)
 
 
 def draw_coverage_of(labelled: Sequence[tuple[int, Path]]) -> "Figure | str":

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from al_driver.errors import AlError
-from al_driver.files import hash_json, read_json, write_json
+from al_driver.files import hash_json, read_json, write_atomic, write_json
 from al_driver.layout import AUDIT_FILE, PLOTS_DIR, PLOTS_FILE, SCREEN_STAGES, WorkFolder
+from al_driver.plots.page import Page
 from al_driver.plots.style import drawing, write_figure
 from al_driver.workflow.history import History
 from al_driver.workflow.plot_data import (
@@ -21,10 +22,10 @@ from al_driver.workflow.plot_data import (
     draw_labels_of,
     draw_learning_of,
     draw_parity_of,
-    draw_ranking_of,
     draw_selected_of,
     read_query,
 )
+from al_driver.workflow.screen_page import Screening, draw_hull_of, draw_ranking_of, draw_voltage_of, make_page
 from al_driver.workflow.step import Record
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ if TYPE_CHECKING:
 
 DRAWING = 1
 """Raised when pictures look different: those of an earlier version are then out of date."""
-NAMES = DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING = tuple(
-    f"{name}.png" for name in ("deviation", "selected", "learning_curve", "parity", "coverage", "labels", "ranking")
-)
+DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING, HULL, VOLTAGE = (
+    f"{name}.png"
+    for name in (
+        "deviation", "selected", "learning_curve", "parity", "coverage", "labels", "ranking", "hull", "voltage"
+    )
+)  # fmt: skip
+PAGE = "index.html"
+NAMES = (DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING, HULL, VOLTAGE, PAGE)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class Plot:
     path: Path
     key: str
     """Of the finished steps it is drawn from, and of how it is drawn."""
-    draw: Callable[[], "Figure | str"]
-    """Returns the picture, or why there is nothing to draw."""
+    draw: Callable[[], "Figure | Page | str"]
+    """Returns the picture or page, or why there is nothing to draw."""
 
     @property
     def is_current(self) -> bool:
@@ -154,7 +160,13 @@ def _plan_init_bulk(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
 def _plan_screen(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
     ranked = folder.root / SCREEN_STAGES[-1]
     if Record.read(ranked):
-        return [_plan(folder.root / PLOTS_DIR / RANKING, [ranked], partial(draw_ranking_of, ranked))], []
+        target, whole = folder.root / PLOTS_DIR, Screening(folder.root)
+        draws: dict[str, Callable[[Screening], Figure | Page | str]] = {RANKING: draw_ranking_of}
+        if whole.intercalation is not None:
+            draws |= {HULL: draw_hull_of, VOLTAGE: draw_voltage_of}
+        pictures = [(Path(name).stem.capitalize(), target / name) for name in draws]
+        draws[PAGE] = partial(make_page, pictures=pictures)  # of the pictures, so it comes last
+        return [_plan(target / name, [ranked], partial(draw, whole)) for name, draw in draws.items()], []
     return [], [f"no {RANKING} before the candidates are ranked"]
 
 
@@ -162,7 +174,7 @@ _OTHER_PLANS = {"init_bulk": _plan_init_bulk, "screen": _plan_screen}
 """How the pictures of a folder are planned that is no run's."""
 
 
-def _plan(path: Path, steps: Sequence[Path], draw: Callable[[], "Figure | str"]) -> Plot:
+def _plan(path: Path, steps: Sequence[Path], draw: Callable[[], "Figure | Page | str"]) -> Plot:
     records = [record for step in steps if (record := Record.read(step))]
     return Plot(path, hash_json([DRAWING, [[record.fingerprint, record.finished] for record in records]]), draw)
 
@@ -185,7 +197,10 @@ def _write(plot: Plot, report: PlotReport) -> None:
             plot.path.unlink(missing_ok=True)
             report.nothing.append(f"no {where}: {drawn}")
         else:
-            write_figure(drawn, plot.path)
+            if isinstance(drawn, Page):
+                write_atomic(plot.path, drawn.render())
+            else:
+                write_figure(drawn, plot.path)
             report.written.append(plot.path)
     entry = {"key": plot.key, "nothing": drawn if isinstance(drawn, str) else None}
     write_json(folder / PLOTS_FILE, _read_index(folder) | {plot.path.name: entry})

@@ -49,6 +49,8 @@ from al_driver.workflow.unrelaxed import run_unrelaxed
 
 log = logging.getLogger(__name__)
 CANDIDATES_FILE = "candidates.extxyz"
+RULES = ("filters", "rank", "select", "per_composition", "intercalation")
+"""Keys of the input that the ranking follows from."""
 
 
 def run_screen(context: Context, params: ScreenParams) -> Path:
@@ -173,7 +175,10 @@ def _rank(context: Context, params: ScreenParams, made: Step, predicted: Step) -
     """Write the ranked table, and the structures that go on; a ranking by other rules is set aside, and kept."""
     record = Record.read(predicted.folder)
     assert record is not None  # noqa: S101  (it has just been made)
-    rules = {name: identity(getattr(params, name)) for name in ("filters", "rank", "select", "per_composition")}
+    rules = {
+        name: identity(getattr(params, name))
+        for name in ("filters", "rank", "select", "per_composition", "intercalation")
+    }
     step = Step("rank", context.folder.root / "rank", rules, (record.fingerprint,))
     before = Record.read(step.folder)
     if before is not None and before.inputs != rules:
@@ -194,6 +199,7 @@ def _rank(context: Context, params: ScreenParams, made: Step, predicted: Step) -
         write_structures(step.folder / STRUCTURES_DIR, chosen)
         counts = {"ranked": len(ranking.order), "selected": len(chosen)}
         unit = record.result["units"].get(params.rank.property, "")
+        counts |= {"intercalation": rules["intercalation"]}
         return counts | {"property": params.rank.property, "unit": unit, "lines": describe(ranking.reasons)}
 
     result = context.run_step(step, work, [RANKED_FILE, SELECTED_FILE, STRUCTURES_DIR]).result

@@ -106,7 +106,8 @@ def test_what_ranks_without_a_network_has_its_columns_too(folder):
         {"model": "clusters", "data": "known.extxyz", "target": "energy_of_it"},
         {"model": "unrelaxed", "name": "lj", "engine": LENNARD_JONES},
     ]
-    files = write(folder, models=baselines, rank={"property": "lj", "diversity": 2})
+    asked = {"ion": "Li", "metal": {"lj": -0.1}}
+    files = write(folder, models=baselines, rank={"property": "lj", "diversity": 2}, intercalation=asked)
     screen(*files)
     rows = read_table(folder)
     energies = [float(row["lj"]) for row in rows]
@@ -118,6 +119,11 @@ def test_what_ranks_without_a_network_has_its_columns_too(folder):
         assert float(row["lj"]) == pytest.approx(atoms.get_potential_energy() / len(atoms))
         model = EwaldModel(model="ewald", charges=CHARGES, balance="Ni")
         assert float(row["ewald"]) == pytest.approx(model.predict([atoms])[0])
+    pictures = {file.name for file in (folder / "work/plots").iterdir()}
+    assert pictures == {"ranking.png", "hull.png", "voltage.png", "index.html", "plots.json"}
+    page = (folder / "work/plots/index.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "Nothing was labelled" in page and "ncm811-" in page
     assert {float(row["clusters"]) for row in rows} == {-6.5}  # four crystals that are alike say nothing but their mean
 
 

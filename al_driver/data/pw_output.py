@@ -13,6 +13,7 @@ from ase.data import atomic_numbers
 
 from al_driver.data.frames import Label
 from al_driver.data.pw_steps import PwStep, read_pw_steps, to_float
+from al_driver.data.reference import REFERENCE, format_reference
 from al_driver.errors import EngineError
 from al_driver.files import read_tail
 
@@ -157,7 +158,8 @@ def _make_label(step: PwStep, before: PwStep, path: Path, *, is_last: bool) -> L
     numbers = (atoms.cell.array, atoms.positions, step.energy, step.forces, 0.0 if virial is None else virial)
     if not all(np.isfinite(values).all() for values in numbers):
         return EngineError("not_finite", path, "a number of this step is not finite")
-    return Label(atoms, step.energy, step.forces, virial, {"program": "pw.x", "version": step.version})
+    info = {"program": "pw.x", "version": step.version, REFERENCE: format_reference(step.told)}
+    return Label(atoms, step.energy, step.forces, virial, info)
 
 
 def _cut_short(path: Path, where: Path) -> EngineError:

@@ -14,11 +14,15 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from al_driver.data.frames import Array
+from al_driver.data.ledger import SHORT
+from al_driver.data.reference import Told, round_number
 from al_driver.units import BOHR_TO_ANGSTROM, RYDBERG_TO_EV
 
 _EVENT = re.compile(
     r" *(?:Program PWSCF +(?P<version>\S+)|(?P<done>JOB DONE)|(?P<error>%{20,})"
     r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|(?:scf )?convergence threshold\s*=\s*(?P<threshold>\S+)"
+    r"|(?P<cutoff>kinetic-energy cutoff|charge density cutoff)\s*=(?P<rydberg>.*)Ry|Exchange-correlation\s*=(?P<xc>.*)"
+    r"|PseudoPot\. #\s*\d+ for\s+(?P<pseudo>[A-Z][a-z]?)|number of k points=.*smearing, width \(Ry\)=\s*(?P<width>\S+)"
     r"|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)|(?P<species>atomic species   valence)"
     r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)"
     r"|(?:EXX +)?convergence NOT (?P<unconverged>.*)|EXX (?P<refined>self-consistency reached)|(?P<exx>EXX)"
@@ -28,6 +32,8 @@ _EVENT = re.compile(
     r"|CELL_PARAMETERS(?P<cell>.*)|ATOMIC_POSITIONS(?P<positions>.*)|(?P<relaxed>End of BFGS Geometry Optimization))"
 )
 """What a line begins with."""
+_OF_REFERENCE = frozenset({"rydberg", "xc", "pseudo", "width"})
+_OF_GGA = 4  # exchange and correlation, and the gradients of each
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:[\d_-].*)?$")
 
@@ -46,6 +52,8 @@ class PwStep:
     """By the names of ATOMIC_SPECIES."""
     threshold: float = float("nan")
     """Of the run's first SCF, Ry; a relaxation lowers it on its way."""
+    told: Told = field(default_factory=dict)
+    """What the run says of its reference: cutoffs and smearing in Ry, functional, md5 sums of potentials."""
     has_exx: bool = False
     """Exact exchange has thresholds of its own on the way."""
     symbols: list[str] = field(default_factory=list)
@@ -81,8 +89,8 @@ class PwStep:
     def follow(self) -> "PwStep":
         """Return the next step of the run, before anything is printed of it."""
         return PwStep(
-            self.run, self.version, self.n_atoms, self.alat, self.elements, self.threshold, self.has_exx, self.symbols,
-            self.positions, self.cell, self.has_blocks, is_relaxed=self.is_relaxed,
+            self.run, self.version, self.n_atoms, self.alat, self.elements, self.threshold, self.told, self.has_exx,
+            self.symbols, self.positions, self.cell, self.has_blocks, is_relaxed=self.is_relaxed,
         )  # fmt: skip
 
 
@@ -103,6 +111,9 @@ def read_pw_steps(lines: Iterable[str]) -> Iterator[PwStep]:
         if kind in {"cell", "positions"} and step.has_begun:
             yield step
             step = step.follow()
+        if kind in _OF_REFERENCE:
+            _take_reference(step, match, stream)
+            continue
         _take(step, kind, text, stream)
     if step.run:
         yield step
@@ -139,6 +150,21 @@ def _take(step: PwStep, kind: str, text: str, stream: Iterator[str]) -> None:
         step.is_refined |= kind == "refined"
         step.is_relaxed |= kind == "relaxed"
         step.is_done |= kind == "done"
+
+
+def _take_reference(step: PwStep, match: re.Match[str], stream: Iterator[str]) -> None:
+    """Take what the run's reference is from the lines that tell of it; a functional by its numbers, which stay."""
+    if match["cutoff"]:
+        name = "ecutwfc" if match["cutoff"].startswith("kinetic") else "ecutrho"
+        step.told[name] = round_number(match["rydberg"], 2)
+    elif match["width"]:
+        step.told["degauss"] = round_number(match["width"], 4)
+    elif match["pseudo"]:
+        checksum = next((line.split()[-1] for line in islice(stream, 2) if "MD5" in line), "")
+        step.told[f"pseudo {match['pseudo']}"] = checksum[:SHORT]
+    else:
+        numbers = (match["xc"] if "(" in match["xc"] else next(stream, "")).partition("(")[2]
+        step.told["functional"] = " ".join(re.findall(r"\d+", numbers)[:_OF_GGA])
 
 
 def _take_start(step: PwStep, kind: str, text: str, stream: Iterator[str]) -> None:

@@ -4,12 +4,16 @@ Named are the keys of the latter kind, and of &CONTROL and &ELECTRONS those of t
 of stands with what decides. Source: INPUT_PW of the Quantum ESPRESSO documentation.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ase.io.espresso_namelist.keys import pw_keys
 
+from al_driver.data.ledger import SHORT
+from al_driver.data.reference import Told, round_number
 from al_driver.engines.pw_input import INDEXED, NOT_BY_TYPE, Namelists, PwInput
 from al_driver.engines.pw_sites import type_of
 from al_driver.errors import ConfigError, Problem
@@ -51,6 +55,18 @@ def describe_accuracy(user: PwInput) -> dict[str, float]:
     """Return the threshold of the energy, Ry, below which an SCF ends."""
     text = user.value("electrons", "conv_thr")
     return {"conv_thr": CONV_THR if text is None else _as_number(text, CONV_THR)}
+
+
+def describe_told(user: PwInput, potentials: Mapping[str, Path]) -> Told:
+    """Return what pw.x prints of these settings, Ry; the functional is left out, which the potentials may decide."""
+    ecutwfc, width = (_canonical(user.value("system", key) or "") for key in ("ecutwfc", "degauss"))
+    ecutrho = _canonical(user.value("system", "ecutrho") or "") or (4 * ecutwfc if isinstance(ecutwfc, float) else "")
+    told = {"ecutwfc": round_number(ecutwfc, 2), "ecutrho": round_number(ecutrho, 2)}
+    is_smeared = _canonical(user.value("system", "occupations") or "") == "smearing"
+    told |= {"degauss": round_number(width, 4)} if is_smeared else {}
+    sums = {symbol: hashlib.md5(path.read_bytes(), usedforsecurity=False) for symbol, path in potentials.items()}
+    told |= {f"pseudo {symbol}": digest.hexdigest()[:SHORT] for symbol, digest in sums.items()}
+    return {name: value for name, value in told.items() if value}
 
 
 def start_elsewhere(user: PwInput) -> PwInput:

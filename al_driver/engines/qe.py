@@ -39,6 +39,7 @@ from al_driver.engines.pw_settings import (
     change_tags,
     describe_accuracy,
     describe_settings,
+    describe_told,
     start_elsewhere,
     tag_names,
 )
@@ -207,6 +208,9 @@ class QuantumEspresso(Engine):
             "hubbard_u": identity(dict(self.hubbard_u)),
             "charge": self.charge or 0.0,
         }
+
+    def told_reference(self) -> dict[str, str]:
+        return describe_told(read_pw_input(self.input), self.pseudopotentials)
 
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
         return describe_accuracy(read_pw_input(self.input))

@@ -34,7 +34,7 @@ def test_single_point_equals_the_numbers_printed() -> None:
         [0.00049141, -0.01863861, -8.18444753],
     ]
     assert label.virial == pytest.approx(np.array(stress) * GPA * label.atoms.get_volume(), rel=1e-8)
-    assert label.info == {"program": "cp2k", "version": "6.1"}
+    assert (label.info["program"], label.info["version"]) == ("cp2k", "6.1")
 
 
 @pytest.mark.parametrize("name", ["cp2k_nocon_output.gz", "cp2k_unconverged/out.log.gz"])

@@ -9,6 +9,8 @@ import pytest
 
 from al_driver.data.frames import Label
 from al_driver.data.pw_output import read_pw_frames
+from al_driver.data.reference import parse_reference
+from al_driver.engines.qe import QuantumEspresso
 from al_driver.errors import EngineError
 
 PSEUDO = Path("/usr/share/espresso/pseudo")
@@ -164,6 +166,24 @@ def test_what_shows_convergence_must_be_printed(relaxation: str, tmp_path: Path)
     assert errors_of(write(tmp_path, exact)) == len(whole) * [("scf_unconverged", words)]
     exact = exact.replace("     Forces acting", "     EXX self-consistency reached\n     Forces acting")
     assert len(labels_of(write(tmp_path, exact))) == len(whole)
+
+
+@pytest.mark.needs("pw.x")
+def test_a_run_tells_of_its_reference_as_its_input_does(relaxation: str, tmp_path: Path) -> None:
+    labels = labels_of(write(tmp_path, relaxation))
+    (told,) = {label.info["reference"] for label in labels}
+    found = parse_reference(told)
+    assert found.pop("functional") == "1 1 0 0"
+    (tmp_path / "pw.in").write_text("&CONTROL\n/\n&SYSTEM\n ecutwfc = 10.0\n/\n&ELECTRONS\n/\n")
+    keys = {"engine": "qe", "input": tmp_path / "pw.in", "pseudopotentials": {"Si": PSEUDO / "Si.pz-vbc.UPF"}}
+    assert found == QuantumEspresso.model_validate(keys).told_reference()
+    assert found["ecutwfc"] == "10" and found["ecutrho"] == "40" and len(found["pseudo Si"]) == 16
+    smeared = relaxation.replace(
+        "number of k points=     1", "number of k points= 1  Gaussian smearing, width (Ry)=  0.02"
+    )
+    other = write(tmp_path, smeared.replace("cutoff     =      10.0000  Ry", "cutoff     =      12.0000  Ry"))
+    told = parse_reference(labels_of(other)[0].info["reference"])
+    assert (told["ecutwfc"], told["degauss"]) == ("12", "0.02")
 
 
 @pytest.mark.needs("pw.x")

@@ -11,12 +11,15 @@ from ase.build import bulk
 from fake_run import LJ, make_folder, patch, read_param
 
 import al_driver
+from al_driver.data.formats.load import Source, load_source
 from al_driver.data.frames import Label, labelled_frame, write_frames
-from al_driver.data.reference import parse_reference
+from al_driver.data.reference import parse_reference, references_in
+from al_driver.engines.cp2k import Cp2k
 from al_driver.errors import ConfigError
 from al_driver.schema.run import RunParams
 from al_driver.workflow import verbs
 from al_driver.workflow.check_data import check_data
+from al_driver.workflow.references import check_told
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
 from vasp_case import make_keys, write_potcar
@@ -131,3 +134,17 @@ def test_a_line_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert told["TITEL O"] == "PAW_PBE O 08Apr2002" and told["ENCUT"] == "800" and told["ISPIN"] == "1"
     again = al_driver.convert(tmp_path / "all.extxyz", tmp_path / "again")
     assert parse_reference(again.files[0].blocks[0].infos[0]["reference"]) == told
+
+
+def test_logs_of_cp2k_and_its_own_input(tmp_path: Path) -> None:
+    logs = [FILES / name / "out.log.gz" for name in ("cp2k_md", "cp2k_strain_0")]
+    (hint,) = al_driver.convert(logs, tmp_path / "out").hints
+    assert f"CUTOFF is 60 in {logs[0]}, 150 in {logs[1]}" in hint
+    (tmp_path / "cp2k.inp").write_text("&FORCE_EVAL\n&DFT\n&MGRID\nCUTOFF 3.0E+2\n&END\n&END\n&END\n")
+    engine = Cp2k.model_validate({"engine": "cp2k", "input": str(tmp_path / "cp2k.inp")})
+    assert engine.told_reference() == {"CUTOFF": "150"}
+    told = references_in(info for block in load_source(Source(logs[1], "cp2k/output")).blocks for info in block.infos)
+    assert not list(check_told(told, engine))
+    other = references_in(info for block in load_source(Source(logs[0], "cp2k/output")).blocks for info in block.infos)
+    (error,) = check_told(other, engine)
+    assert "CUTOFF is 150 in `label`, 60 in" in error.message

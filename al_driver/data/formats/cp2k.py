@@ -11,7 +11,7 @@ The log has the cell to 1e-3 Å and, of an optimisation or MD, only the first po
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ase import Atoms
 from al_driver.data.formats.cp2k_files import find_frame, read_cells, read_input_cell, read_positions
 from al_driver.data.formats.steps import GPA_TO_EV_PER_A3, Step, open_bytes, parse_float
 from al_driver.data.frames import Array, Label
+from al_driver.data.reference import REFERENCE, Told, format_reference, round_number
 from al_driver.errors import EngineError
 from al_driver.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
@@ -42,6 +43,17 @@ _WORDS = {
     "kind": re.compile(r"GLOBAL\| Run type +(\S+)"),
     "ensemble": re.compile(r"Ensemble [Tt]ype +(\S+)"),
     "periodic": re.compile(r"CELL\| Periodicity +(\w+)"),
+}
+_REFERENCE = {
+    "CUTOFF": re.compile(r"QS\| Density cutoff \[a\.u\.\]: +(\S+)"),
+    "functional": re.compile(r"^ FUNCTIONAL\| +([A-Z0-9_]+):", re.MULTILINE),
+}
+_KIND = re.compile(
+    r"^ +\d+\. Atomic kind: (\S+)(.*?)(?=^ +\d+\. Atomic kind|^ Total number of|\Z)", re.MULTILINE | re.DOTALL
+)
+_OF_KIND = {
+    "basis": re.compile(r"^ +Orbital Basis Set +(\S+)", re.MULTILINE),
+    "potential": re.compile(r"^ +\S+ Potential information for +(\S+)", re.MULTILINE | re.IGNORECASE),
 }
 _UNCONVERGED = ("SCF run NOT converged", "FAILED to converge")
 _CONVERGED = ("SCF run converged in", "SCF loop converged in")
@@ -74,6 +86,11 @@ class Head:
     @property
     def info(self) -> dict[str, str]:
         return {"program": "cp2k", "version": self.words.get("version", "unknown")}
+
+    @property
+    def told(self) -> Told:
+        """What the log says of its reference: cutoff (hartree), functionals, basis set and potential of each kind."""
+        return {name: value for name, value in self.words.items() if name in _REFERENCE or " " in name}
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,16 @@ def read_head(text: str, path: Path) -> Head:
         raise ValueError(f"the log has atomic coordinates in {unit}; angstrom or bohr was expected")
     array = np.array(sites)
     cell = read_input_cell(path.parent / Path(words.get("input", "?")).name, np.array(vectors))
-    return Head(words, array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
+    return Head(words | _read_reference(text), array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
+
+
+def _read_reference(text: str) -> Told:
+    """Return what a head says of cutoff, functional, and of each kind, by the name of the kind."""
+    told = {name: "+".join(dict.fromkeys(pattern.findall(text))) for name, pattern in _REFERENCE.items()}
+    told["CUTOFF"] = round_number(told["CUTOFF"], 1)
+    for symbol, block in _KIND.findall(text):
+        told |= {f"{name} {symbol}": found[1] for name, pattern in _OF_KIND.items() if (found := pattern.search(block))}
+    return {name: value for name, value in told.items() if value}
 
 
 def _read_run(text: str, path: Path) -> Iterator[Step]:
@@ -170,7 +196,8 @@ def _read_run(text: str, path: Path) -> Iterator[Step]:
             found = f"{len(evaluation.forces)} forces for {len(head.numbers)} atoms"
             yield EngineError("no_output", path, f"{detail}: {found}; CP2K prints them with FORCE_EVAL/PRINT/FORCES")
         else:
-            yield make_label(head, Atoms(head.numbers, positions=positions, cell=cell, pbc=head.pbc), evaluation)
+            label = make_label(head, Atoms(head.numbers, positions=positions, cell=cell, pbc=head.pbc), evaluation)
+            yield replace(label, info=label.info | {REFERENCE: format_reference(head.told)})
 
 
 def make_label(head: Head, atoms: Atoms, evaluation: Evaluation) -> Label:

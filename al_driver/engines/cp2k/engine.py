@@ -12,7 +12,9 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
+from al_driver.data.formats.steps import parse_float
 from al_driver.data.frames import Label
+from al_driver.data.reference import round_number
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.cp2k import scf
 from al_driver.engines.cp2k.base_input import (
@@ -214,6 +216,11 @@ class Cp2k(Engine):
 
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
         return scf.thresholds_of(read_base(self.input))
+
+    def told_reference(self) -> dict[str, str]:
+        grid = read_base(self.input).find("FORCE_EVAL", "DFT", "MGRID") or Section("MGRID")
+        cutoff = parse_float(grid.value("CUTOFF"))  # Ry; no number where it says another unit
+        return {"CUTOFF": round_number(cutoff / 2, 1)} if np.isfinite(cutoff) else {}
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         """Return the user's &FORCE_EVAL as it is used, however it is written, with the content of files beside it."""

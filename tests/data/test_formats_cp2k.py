@@ -139,3 +139,14 @@ def test_positions_are_read_in_the_unit_that_the_log_names(tmp_path: Path) -> No
     (tmp_path / "out.log").write_text(text.replace("COORDINATES IN ANGSTROM", "COORDINATES IN PM"))
     with pytest.raises(ValueError, match="atomic coordinates in pm; angstrom or bohr was expected"):
         list(read_cp2k(tmp_path / "out.log"))
+
+
+def test_an_energy_that_did_not_fit_its_field_is_told_alone(tmp_path: Path) -> None:
+    log = unpack("cp2k_md/out.log", tmp_path)
+    (tmp_path / "si-pos-1.xyz").write_bytes((FILES / "cp2k_md/si-pos-1.xyz").read_bytes())
+    whole = list(read_cp2k(log))
+    before, line, after = log.read_text().rpartition("ENERGY| Total FORCE_EVAL")
+    log.write_text(before + line + re.sub(r"-\d+\.\d+", "*" * 20, after, count=1))
+    *kept, last = read_cp2k(log)
+    assert len(kept) == len(whole) - 1 and all(isinstance(step, Label) for step in kept)
+    assert isinstance(last, EngineError)

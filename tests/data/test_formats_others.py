@@ -269,3 +269,12 @@ def test_steps_that_are_not_finite_are_left_out_and_counted(tmp_path: Path) -> N
     assert loaded.left_out == [("not_finite", "step 1: forces")]
     assert (loaded.n_steps, loaded.moments, loaded.elements) == (3, [1, 2], {"H", "O"})
     assert [info["step"] for info in loaded.blocks[0].infos] == [2, 3]
+
+
+def test_forces_of_other_atoms_than_the_positions_are_told(tmp_path: Path) -> None:
+    text = unpack("MOVEMENT_1", tmp_path).read_text()
+    head, sign, after = text.partition("\n Force")
+    (tmp_path / "a").write_text(head + sign + after.replace("\n  29 ", "\n   8 ", 1))
+    first, second = read_movement(tmp_path / "a")
+    assert isinstance(first, EngineError) and isinstance(second, Label)
+    assert (first.reason, first.detail) == ("no_output", "step 1: its forces are not of the atoms of its positions")

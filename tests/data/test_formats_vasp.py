@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from output_files import FILES, unpack
 
+from al_driver.data.formats.load import Source, load_source
 from al_driver.data.formats.vasp_outcar import read_outcar
 from al_driver.data.formats.vasp_xml import read_vasprun
 from al_driver.data.frames import Label
@@ -159,6 +160,14 @@ def test_one_electronic_step_of_a_vasprun_shows_no_convergence(tmp_path: Path) -
     assert isinstance(first, EngineError) and first.reason == "scf_unconverged"
     assert first.detail == "step 1: one electronic step, which shows no change of the energy"
     assert all(isinstance(step, Label) for step in others)
+
+
+def test_a_table_of_forces_that_lost_a_row_is_told(tmp_path: Path) -> None:
+    text = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
+    path = tmp_path / "vasprun.xml"
+    path.write_text(re.sub(r'(<varray name="forces" >\s*)<v>[^<]+</v>', r"\1", text, count=1))
+    loaded = load_source(Source(path, "vasp/xml"))
+    assert loaded.left_out == [("no_output", "step 1: 5 forces for 6 atoms")] and loaded.moments == [1, 2]
 
 
 def test_steps_of_a_learned_force_field_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from ase.cell import Cell
 
+from al_driver.data.formats.steps import parse_float
 from al_driver.data.frames import Array
 
 _LOG_DIGITS = 1e-3  # the log's cell vectors have three decimals
@@ -58,7 +59,7 @@ def find_frame(frames: Sequence[Frame], printed: str) -> Frame | None:
     >>> find_frame([(3, -7.1161154346, np.zeros((2, 3)))], "-7.116115434564097")[0]
     3
     """
-    energy = float(printed)
+    energy = parse_float(printed)
     return next((frame for frame in reversed(frames) if abs(frame[1] - energy) < _ENERGY_DIGITS), None)
 
 

@@ -18,6 +18,7 @@ from al_driver.data.formats.registry import DUMP, READERS, full_name, read_steps
 from al_driver.data.formats.steps import UNREADABLE
 from al_driver.data.frames import Array, Label
 from al_driver.errors import ConfigError, EngineError, Problem, Reason
+from al_driver.words import many
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ def load_source(source: Source, type_map: Sequence[str] = (), every: int = 1) ->
             loaded.n_steps += 1
             if isinstance(step, EngineError):
                 loaded.left_out.append((step.reason, step.detail))
+            elif isinstance(step, Label) and step.forces.shape != (len(step.atoms), 3):
+                detail = f"step {index + 1}: {len(step.forces)} forces for {many(len(step.atoms), 'atom')}"
+                loaded.left_out.append(("no_output", detail))
             elif bad := _what_is_not_finite(step):
                 loaded.left_out.append(("not_finite", f"step {index + 1}: {bad}"))
             else:

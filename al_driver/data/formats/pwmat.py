@@ -105,6 +105,8 @@ def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path) ->
     forces = _table(block, b"\n Force", n_atoms)
     if energies is None or lattice is None or sites is None or forces is None:
         return EngineError("no_output", path, f"step {number} is not whole")
+    if not (sites[:, 0] == forces[:, 0]).all():
+        return EngineError("no_output", path, f"step {number}: its forces are not of the atoms of its positions")
     cell = lattice[:, :3]
     atoms = Atoms(sites[:, 0].astype(int), positions=sites[:, 1:4] @ cell, cell=cell, pbc=True)
     share = n_atoms if _PER_ATOM.search(block) else 1

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # What is installed; CI adds screen, chgnet, sevennet and tblite.
 EXTRAS ?= local,dev
 
-.PHONY: demo test check clean-demo
+.PHONY: demo ncm test check clean-demo
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("al needs Python 3.11 or newer; say PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -18,6 +18,14 @@ demo: .venv/.ready
 	$(BIN)/al init_bulk examples/si/valid_param.json examples/si/resource.json
 	$(BIN)/al run examples/si/param.json examples/si/resource.json
 	$(BIN)/al status examples/si/work
+
+# Screening: published networks and CHGNet beside what `make demo` needs.
+.venv/.screen: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[screen,chgnet]'
+	touch $@
+
+ncm: .venv/.screen
+	$(BIN)/al screen examples/ncm/param.json examples/ncm/resource.json
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -m "not long" -n 2 -rs

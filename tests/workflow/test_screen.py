@@ -136,6 +136,7 @@ def test_the_same_seed_gives_the_same_table(folder, tmp_path_factory):
     assert (folder / "work/rank/ranked.csv").read_bytes() == (other / "work/rank/ranked.csv").read_bytes()
 
 
+@pytest.mark.needs("module:chgnet")
 def test_the_example_is_sound_and_its_counts_are_foretold(folder):
     report = al_driver.check(folder / "param.json", folder / "resource.json")
     assert report.problems == []

@@ -56,6 +56,15 @@ def check_room(folder: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
+def takes_nothing(folder: Path) -> bool:
+    """Say whether the disk of a folder, or its quota, takes nothing more."""
+    try:
+        check_room(folder)
+    except OSError as error:
+        return error.errno in DISK_ERRORS
+    return False
+
+
 def find_disk_error(text: str) -> str | None:
     """Return the last line in which a program says that a disk took nothing more; None if it says nothing."""
     lines = _DISK_WORDS.findall(text)

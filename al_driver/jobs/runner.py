@@ -4,6 +4,7 @@ It takes the job (see ``journal``), then keeps ``workers`` children going until 
 its own, with a time limit. What becomes of each stands in the journal; the driver judges.
 """
 
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,10 @@ from al_driver.layout import ARRAY_FILE, CLAIM_FILE, DRAIN_FILE, GROUP_FILE
 
 GRACE_SECONDS = 3.0
 HEARTBEAT_SECONDS = 20.0
+DISK_SECONDS = 3.0
+"""Between two looks at the disk: a program may fail long after it could not write."""
+LITTLE_ROOM = 1 << 20
+"""Bytes of a disk on which even a task that ended well may have lost what it wrote."""
 
 
 @dataclass
@@ -33,6 +38,7 @@ class _Child:
     deadline: float
     asked: bool = False
     timed_out: bool = False
+    met_full_disk: bool = False
 
     def end(self, now: float) -> None:
         signal_group(self.process.pid, signal.SIGKILL if self.asked else signal.SIGTERM)
@@ -84,8 +90,8 @@ class Group:
             self._changed.notify_all()
 
     def _watch(self) -> None:
-        """Enforce the time limits and show that the job lives, until the last worker has ended."""
-        beat = time.monotonic() + HEARTBEAT_SECONDS
+        """Enforce the time limits, show that the job lives, look at the disk, until the last worker has ended."""
+        beat, look = time.monotonic() + HEARTBEAT_SECONDS, time.monotonic()
         with self._changed:
             while self._active:
                 now = time.monotonic()
@@ -97,7 +103,12 @@ class Group:
                     with suppress(OSError):
                         os.utime(self.folder / CLAIM_FILE)
                     beat = now + HEARTBEAT_SECONDS
-                self._changed.wait(min([beat, *(child.deadline for child in self._children.values())]) - now)
+                if look <= now:
+                    full = not _has_room(self.folder)
+                    for child in self._children.values():
+                        child.met_full_disk |= full
+                    look = now + DISK_SECONDS
+                self._changed.wait(min([beat, look, *(child.deadline for child in self._children.values())]) - now)
 
     def _work(self) -> None:
         try:
@@ -132,8 +143,10 @@ class Group:
             del self._children[child.process.pid]
         timeout = task["timeout"] if child.timed_out else None
         cancelled = child.asked and not child.timed_out
-        seconds = round(time.monotonic() - begun, 3)
-        self._journal.write("end", **which, code=code, timeout=timeout, cancelled=cancelled, seconds=seconds)
+        told: dict[str, Any] = {"seconds": round(time.monotonic() - begun, 3)}
+        if child.met_full_disk or _is_full(Path(task["folder"]), code):
+            told["error"] = os.strerror(errno.ENOSPC)
+        self._journal.write("end", **which, code=code, timeout=timeout, cancelled=cancelled, **told)
 
     def _start(self, task: dict[str, Any], which: dict[str, Any]) -> _Child | None:
         folder = Path(task["folder"])
@@ -149,6 +162,24 @@ class Group:
             child = self._children[process.pid] = _Child(process, time.monotonic() + limit)
             self._changed.notify_all()  # the watch learns of the new deadline
             return child
+
+
+def _has_room(folder: Path) -> bool:
+    """Say whether a disk has room, whatever a quota allows."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return True
+    return status.f_bavail * status.f_frsize >= LITTLE_ROOM
+
+
+def _is_full(folder: Path, code: int) -> bool:
+    """Say whether a disk takes nothing more when a task has ended; when the driver looks, it may have room again."""
+    if code == 0 and _has_room(folder):
+        return False
+    from al_driver.files import takes_nothing  # what most runners never need
+
+    return takes_nothing(folder)
 
 
 def run_group(folder: str) -> None:

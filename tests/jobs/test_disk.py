@@ -11,6 +11,7 @@ from batch_program import make_task, run_scripts
 
 from al_driver.errors import DiskError, StateMismatch
 from al_driver.jobs import job as job_module
+from al_driver.jobs import runner as runner_module
 from al_driver.jobs.attempts import Attempt, find_attempts
 from al_driver.jobs.group import write_group
 from al_driver.jobs.journal import claim_job
@@ -60,6 +61,29 @@ def test_a_disk_that_is_full_for_good_fails_the_task_within_its_retries(tmp_path
 def test_a_good_result_counts_whatever_was_said_of_a_disk(tmp_path):
     result = run_scripts(tmp_path, {"t": "echo 'No space left on device'; touch result"}, Profile(executor="inline"))
     assert len(result.done) == 1
+
+
+def test_a_task_that_met_a_full_disk_is_run_again_when_the_driver_looks_too_late_to_see_it(tmp_path, disk):
+    task = make_task(disk.path / "t", f"{FILL} touch result")
+    (disk.path / "jobs/0000").mkdir(parents=True)
+    attempt = Attempt(task, 1)
+    attempt.folder.mkdir()
+    write_group(disk.path / "jobs/0000", [attempt], Profile())
+    runner_module.Group(disk.path / "jobs/0000").run()
+    (attempt.folder / "result").unlink()
+    disk.remount("size=9m")
+    assert len(run_scripts(disk.path, {"t": "touch result"}, Profile(executor="inline")).done) == 1
+    failure = json.loads((disk.path / "t.try-1/failed.json").read_text())
+    assert failure == {"reason": "engine_error", "detail": "No space left on device", "final": False}
+
+
+def test_a_disk_that_was_full_while_a_task_ran_is_held_against_the_machine(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(runner_module, "DISK_SECONDS", 0.05)
+    disk.remount("size=9m")
+    script = "[ -e ../once ] && touch result && exit; touch ../once; {}; sleep 1; rm waste; exit 1"
+    script = script.format("head -c 20000000 /dev/zero > waste 2> /dev/null")
+    assert len(run_scripts(disk.path, {"t": script}, Profile(executor="inline")).done) == 1
+    assert json.loads((disk.path / "t.try-1/failed.json").read_text())["detail"] == "No space left on device"
 
 
 def leave_job(folder: Path) -> Path:

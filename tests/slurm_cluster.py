@@ -107,8 +107,10 @@ class Cluster:
             "SlurmUser=root", "SlurmdUser=root", "AuthType=auth/munge", f"AuthInfo={munge}", "CredType=cred/munge",
             f"StateSaveLocation={self.folder}/state", f"SlurmdSpoolDir={self.folder}/spool/%n",
             f"SlurmctldPidFile={self.folder}/slurmctld.pid", f"SlurmdPidFile={self.folder}/slurmd-%n.pid",
-            "ProctrackType=proctrack/linuxproc", "TaskPlugin=task/none", "JobAcctGatherType=jobacct_gather/none",
-            "MpiDefault=none", "SelectType=select/cons_tres", "SelectTypeParameters=CR_Core",
+            "ProctrackType=proctrack/linuxproc", "TaskPlugin=task/none", "MpiDefault=none",
+            "JobAcctGatherType=jobacct_gather/linux", "JobAcctGatherFrequency=1",
+            "JobAcctGatherParams=OverMemoryKill",  # without cgroups it is this that enforces --mem
+            "SelectType=select/cons_tres", "SelectTypeParameters=CR_Core_Memory", "DefMemPerCPU=4000",
             "SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0",
             "PreemptType=preempt/partition_prio", "PreemptMode=REQUEUE", "ReturnToService=2",
             "SlurmdParameters=config_overrides", "SlurmdTimeout=10", "KillWait=5", "EnforcePartLimits=ALL",
@@ -120,7 +122,7 @@ class Cluster:
         for node in range(1, self.n_nodes + 1):
             lines.append(
                 f"NodeName=n{node} NodeHostname={self.host} NodeAddr=127.0.0.1 Port={self.ports[2 + node]} "
-                f"CPUs={self.n_cpus} RealMemory=4000 State=UNKNOWN"
+                f"CPUs={self.n_cpus} RealMemory={4000 * self.n_cpus} State=UNKNOWN"
             )
         nodes = f"Nodes=n[1-{self.n_nodes}] MaxTime=1000 State=UP"
         lines += [f"PartitionName=debug {nodes} Default=YES PriorityTier=1 PreemptMode=REQUEUE",

@@ -21,7 +21,8 @@ from al_driver.layout import CLAIM_FILE, DRAIN_FILE, GROUP_FILE
 STALE_SECONDS = 90.0
 CANCEL_SECONDS = 5.0
 CAUSE_SECONDS = 15.0
-ADVICE = {"OUT_OF_MEMORY": " (raise mem_gb)"}
+OVER_MEMORY = "Exceeded job memory limit"
+ADVICE = dict.fromkeys(("OUT_OF_MEMORY", OVER_MEMORY), " (raise mem_gb)")
 
 
 @dataclass
@@ -165,9 +166,15 @@ class Job:
 
     def ending(self, otherwise: str) -> Ending:
         """Return the ending of an attempt whose runner is gone: in the scheduler's word, where it has one."""
-        known = self.cause if self._ended_from_outside else None
+        known = self.cause if self._ended_from_outside else self._find_memory_kill()
         said = otherwise if known is None else f"was ended by SLURM: {known}{ADVICE.get(known, '')}"
         return Ending(error=f"its job {said}", out_of_time=known in ("TIMEOUT", "DEADLINE"))
+
+    def _find_memory_kill(self) -> str | None:
+        """Return what SLURM wrote where it enforces memory without cgroups: its word is then FAILED alone."""
+        logs = self.logs() if self.cause == "FAILED" else []
+        said = any(OVER_MEMORY in log.read_text(errors="replace") for log in logs if log.is_file())
+        return OVER_MEMORY if said else None
 
     def logs(self) -> list[Path]:
         """Return where the job itself printed."""

@@ -1,6 +1,7 @@
 """What SLURM does to jobs, and drivers that come back to them: on a real cluster, with and without accounting."""
 
 import signal
+import sys
 import time
 
 import pytest
@@ -32,6 +33,12 @@ def test_a_job_that_somebody_cancelled_is_run_again(tmp_path, cluster):
     thread.join(60)
     assert len(results[0].done) == 1
     assert details(tmp_path) == ["its job was ended by SLURM: CANCELLED"]
+
+
+def test_a_job_that_takes_more_memory_than_it_asked_for_is_told_so(tmp_path, cluster):
+    greedy = f"exec {sys.executable} -c 'import time; held = bytearray(3 * 10**8); time.sleep(60)'"
+    result = run_scripts(tmp_path, {"t": greedy}, slurm(mem_gb=0.1, retries=0))
+    assert result.failed["t"].detail == "its job was ended by SLURM: Exceeded job memory limit (raise mem_gb)"
 
 
 def test_a_node_that_dies_with_its_processes_still_writing_is_fenced(tmp_path, cluster):

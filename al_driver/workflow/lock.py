@@ -24,6 +24,7 @@ from al_driver.jobs.slurm import is_over
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 90.0
+ASK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,18 @@ class FolderLock:
         if self._job_is_over(holder):
             return False
         self._say(f"{self.path} belongs to {holder}: watching it for {STALE_SECONDS:.0f} s to see whether it lives")
-        deadline = time.monotonic() + STALE_SECONDS
-        while time.monotonic() < deadline:
+        begun = asked = time.monotonic()
+        while (moment := time.monotonic()) < begun + STALE_SECONDS:
             time.sleep(min(1.0, STALE_SECONDS / 20))
             now = read_holder(self.path)
             if now is None:
                 return False
             if now != holder:
                 return True
+            if moment >= asked + ASK_SECONDS:  # a job that completes is soon over
+                if self._job_is_over(holder):
+                    return False
+                asked = moment
         return False
 
     def _job_is_over(self, holder: Holder) -> bool:

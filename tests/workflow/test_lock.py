@@ -106,6 +106,16 @@ def test_lock_of_another_host_is_stale_at_once_when_slurm_says_that_its_job_ende
         assert bool(said) is not over
 
 
+def test_slurm_is_asked_again_while_a_job_completes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([False, False, True])
+    monkeypatch.setattr(lock_module, "is_over", lambda _: next(answers))
+    monkeypatch.setattr(lock_module, "ASK_SECONDS", 0.0)
+    write_lock(tmp_path / "al.lock", host="elsewhere", slurm_job_id="7")
+    begun = time.monotonic()
+    with FolderLock(tmp_path / "al.lock"):
+        assert next(answers, None) is None and time.monotonic() - begun < lock_module.STALE_SECONDS
+
+
 def test_lock_of_another_host_holds_while_its_counter_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_module, "STALE_SECONDS", 5.0)
     path = tmp_path / "al.lock"

@@ -1,6 +1,7 @@
 """`al stop`, ``--keep-jobs`` and `al submit` on a real cluster: what ends, what goes on, and that the rest follows."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 from ase.build import bulk
 from killing import count_ends
 from small_run import AL, INIT, call_al
+
+from al_driver.jobs.slurm import is_over
+from al_driver.workflow.lock import FolderLock, read_holder
 
 sys.path.append(str(Path(__file__).parents[1]))
 from slurm_cluster import PROGRAMS, Cluster, run_cluster
@@ -131,6 +135,28 @@ def test_a_driver_that_waits_in_the_queue_is_taken_out(folder: Path, cluster: Cl
     assert call_al(folder, "stop", "init").returncode == 0
     assert jobs_of(cluster) == []
     cluster.run("scontrol", "update", "partitionname=high", "state=up")
+
+
+@pytest.mark.needs("unshare")
+def test_the_lock_of_a_driver_on_another_host_is_stale_as_soon_as_slurm_has_ended_its_job(
+    folder: Path, cluster: Cluster
+) -> None:
+    """The driver is a job with a host name of its own, which is killed before it can tidy up."""
+    words = [*AL, "init_bulk", str(folder / "param.json"), str(folder / "resource.json"), "--keep-jobs"]
+    wrapped = f"unshare --uts sh -c 'hostname elsewhere; exec {shlex.join(words)}'"
+    job_id = cluster.run("sbatch", "--parsable", "-o", str(folder / "log"), "--wrap", wrapped).strip()
+    wait_until((folder / "begun").exists, "a task begins")
+    lock = folder / "init/al.lock"
+    holder = read_holder(lock)
+    assert holder is not None and (holder.host, holder.slurm_job_id) == ("elsewhere", job_id)
+    assert not is_over(job_id)
+    cluster.run("scancel", "--full", "--signal=KILL", job_id)
+    wait_until(lambda: is_over(job_id), "the driver ends")
+    said: list[str] = []
+    with FolderLock(lock, said.append):
+        assert said == []  # nobody had to watch it
+    finish(folder)
+    assert set(count_ends(folder / "init").values()) == {1}
 
 
 def test_a_submission_that_the_site_refuses_says_so(folder: Path, cluster: Cluster) -> None:

@@ -12,12 +12,10 @@ import psutil
 from small_run import AL
 
 
-def start_driver(folder: Path, verb: str = "run") -> "subprocess.Popen[bytes]":
+def start_driver(folder: Path, verb: str = "run", resource: str = "resource.json") -> "subprocess.Popen[bytes]":
     log = (folder / "driver.out").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*AL, verb, "param.json", "resource.json"], cwd=folder, stdout=log, stderr=log, env=environment
-    )
+    return subprocess.Popen([*AL, verb, "param.json", resource], cwd=folder, stdout=log, stderr=log, env=environment)
 
 
 def end_driver(driver: "subprocess.Popen[bytes]", folder: Path, *, tasks_too: bool) -> None:

@@ -113,7 +113,8 @@ class Cluster:
             "SelectType=select/cons_tres", "SelectTypeParameters=CR_Core_Memory", "DefMemPerCPU=4000",
             "SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0",
             "PreemptType=preempt/partition_prio", "PreemptMode=REQUEUE", "ReturnToService=2",
-            "SlurmdParameters=config_overrides", "SlurmdTimeout=10", "KillWait=5", "EnforcePartLimits=ALL",
+            "SlurmdParameters=config_overrides", "SlurmdTimeout=10", "KillWait=5", "MinJobAge=86400",
+            "EnforcePartLimits=ALL",
             "AccountingStorageType=accounting_storage/" + ("slurmdbd" if self.accounting else "none"),
         ]  # fmt: skip
         if self.accounting:

@@ -35,7 +35,7 @@ from small_run import AL, INIT, RUN, call_al, merge, read_datasets
 N_TASKS = 24
 N_SELECTED = 8
 LIMIT_SECONDS = 3600.0
-MOST_FAULTS = 12
+MOST_FAULTS = 20
 """A run is left alone after so many, so that it ends."""
 SLURM = {"executor": "slurm", "retries": 1000}
 
@@ -64,7 +64,7 @@ class Batch:
 class WholeRun:
     """`al run` of silicon: two models, two iterations, eight labels in each; ``undisturbed`` is one that has ended."""
 
-    pause = (2.0, 10.0)
+    pause = (1.0, 5.0)
     most_faults = MOST_FAULTS
     argv = (*AL, "run", "param.json", "resource.json")
 
@@ -93,7 +93,7 @@ class WholeRun:
         bulk("Si", cubic=True, a=5.431).write(folder / "POSCAR", format="vasp")
         (folder / "init.json").write_text(json.dumps(INIT))
         (folder / "param.json").write_text(json.dumps(merge(RUN, {"query": {"max_select": N_SELECTED}})))
-        (folder / "resource.json").write_text(json.dumps({"default": {"env": {"OMP_NUM_THREADS": "1"}}}))
+        (folder / "resource.json").write_text(json.dumps({"default": {"workers": 2, "env": {"OMP_NUM_THREADS": "1"}}}))
         for words in (("init_bulk", "init.json"), ("run", "param.json")):
             done = call_al(folder, *words, "resource.json")
             assert done.returncode == 0, done.stderr

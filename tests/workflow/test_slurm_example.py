@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_once
 from killing import start_driver, wait_until
 from small_run import call_al, read_datasets
 
@@ -50,14 +49,14 @@ def run_first_iteration(folder: Path, resource: str) -> None:
 
 @pytest.fixture(scope="module")
 def on_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def fill(folder: Path) -> None:
-        copy_example(folder)
-        for name in ("init_param.json", "valid_param.json"):
-            done = call_al(folder, "init_bulk", name, "resource.json")
-            assert done.returncode == 0, done.stderr
-        run_first_iteration(folder, "resource.json")
-
-    return make_once(tmp_path_factory, "example", fill)
+    """The example, run here: first data, data to validate on, the first iteration."""
+    folder = tmp_path_factory.mktemp("example") / "si"
+    copy_example(folder)
+    for name in ("init_param.json", "valid_param.json"):
+        done = call_al(folder, "init_bulk", name, "resource.json")
+        assert done.returncode == 0, done.stderr
+    run_first_iteration(folder, "resource.json")
+    return folder
 
 
 @pytest.mark.long

@@ -186,11 +186,10 @@ def _rank_models(found: dict[str, Agreement]) -> Section:
     words = [
         f"Spearman's ρ with the labels, within compositions of at least three labels, {many(n, 'candidate')} in all."
     ]
-    if n and (found[order[0]].mean or 0.0) > 0:
-        words.append(f"{order[0]} orders them best.")
-    else:
-        words.append("None orders them better than chance.")
-    return Section("Which model orders orderings", words, head=["model", "ρ", "candidates"], rows=rows, best=[0])
+    wins = n > 0 and (found[order[0]].mean or 0.0) > 0
+    words.append(f"{order[0]} orders them best." if wins else "None orders them better than chance.")
+    head = ["model", "ρ", "candidates"]
+    return Section("Which model orders orderings", words, head=head, rows=rows, best=[0] if wins else ())
 
 
 def _show(rho: float | None) -> str:

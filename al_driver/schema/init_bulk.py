@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
+from al_driver.engines.base import Calculation, Dynamics, Engine
 from al_driver.schema.base import (
     CrossError,
     Fraction,
@@ -25,35 +25,12 @@ from al_driver.schema.base import (
 )
 from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, NamedLabel, describe_unknown, keep, name_in_label
-from al_driver.schema.plugins import plugin_name
+from al_driver.schema.relax import EngineChoice, MaybeRelax, Relax, find_wrong_engine
 from al_driver.structures.perturb import Perturb
 from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
 
-EngineChoice = str | AnyEngine | None
 LabelForms = Literal[False] | str | NamedLabel | AnyEngine
-
-
-def _as_relax(value: Any) -> Any:
-    """Let ``true`` stand for a relaxation of which nothing else is said, and ``false`` for none."""
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
-class Relax(Params):
-    """A relaxation with a reference engine."""
-
-    engine: EngineChoice = None
-    """A name from ``engines``, or an engine; the label engine when left out."""
-    what: Literal["cell", "positions"] = "cell"
-    """cell: atoms and cell, at zero pressure; positions: atoms in the cell as it is."""
-    max_force: Annotated[PositiveFloat, Unit("eV/Å")] = 0.02
-    """Largest force on an atom in the end; the stress times the volume of an atom, in eV, is held below it too."""
-    max_steps: PositiveInt = 200
-    """A relaxation that needs more steps has failed, and its structure is left out."""
-
-    @property
-    def relaxation(self) -> Relaxation:
-        return Relaxation(self.what, self.max_force, self.max_steps)
 
 
 class Aimd(Params):
@@ -98,7 +75,7 @@ class InitStructure(Params):
     """A structure file, or a glob; every frame of every file is taken."""
     name: Name | None = None
     """How messages and tables call this entry; the file's name otherwise."""
-    relax: Annotated[Relax | None, BeforeValidator(_as_relax, json_schema_input_type=bool | Relax | None)] = None
+    relax: MaybeRelax = None
     """A relaxation before anything else; true is one with the label engine, of atoms and cell."""
     supercell: Supercell = (1, 1, 1)
     """Repeats along the three cell vectors, or a 3×3 matrix."""
@@ -192,17 +169,7 @@ class InitBulkParams(Params):
         for index, entry in enumerate(self.structures):
             calculations: dict[Calculation, Relax | Aimd | None] = {"relax": entry.relax, "aimd": entry.aimd}
             for calculation, stage in calculations.items():
-                if stage is not None and (wrong := self._find_wrong(calculation, stage.engine)):
+                if stage is not None and (
+                    wrong := find_wrong_engine(calculation, stage.engine, self.engines, self.label_engine)
+                ):
                     yield ("structures", index, calculation, "engine"), wrong
-
-    def _find_wrong(self, calculation: Calculation, choice: EngineChoice) -> str | None:
-        if isinstance(choice, str) and choice not in self.engines:
-            return describe_unknown(choice, self.engines)
-        engine = self.engines[choice] if isinstance(choice, str) else choice or self.label_engine
-        if engine is None:
-            return "nothing is labelled, so there is no label engine to take; name one"
-        if calculation not in engine.can:
-            word = {"relax": "relax a structure", "aimd": "run molecular dynamics"}[calculation]
-            name = choice if isinstance(choice, str) else plugin_name(type(engine), "engine")
-            return f"the engine {name!r} cannot {word}; it can {', '.join(sorted(engine.can))}. Name another"
-        return None

@@ -7,7 +7,8 @@ from ase import Atoms
 from al_driver.data.sources import read_structures
 from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import ConfigError, Problem
-from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
+from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure
+from al_driver.schema.relax import Relax
 from al_driver.schema.resource import Resources
 from al_driver.schema.suggest import nearest
 from al_driver.structures.supercell import check_size, make_supercell

@@ -10,10 +10,10 @@ and its file, and what the stages did: ``relax`` (the task), ``supercell``, ``sc
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,19 +21,20 @@ from ase import Atoms
 from al_driver.data.frames import Label, carry_sites, labelled_frame, sort_by_type
 from al_driver.data.gate import check_label
 from al_driver.data.sources import find_paths, read_structures
-from al_driver.engines.base import Dynamics, Engine, Relaxation
+from al_driver.engines.base import Dynamics, Engine
 from al_driver.errors import EngineError
 from al_driver.files import hash_path
 from al_driver.layout import task_name
 from al_driver.schema.base import identity
-from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure, Relax
-from al_driver.schema.resource import Role
+from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure
+from al_driver.schema.relax import Relax
 from al_driver.seeds import make_rng
 from al_driver.structures.perturb import perturb_atoms
 from al_driver.structures.scale import scale_cell
 from al_driver.structures.supercell import make_supercell
 from al_driver.workflow.context import Context
 from al_driver.workflow.engine_tasks import EngineTask, EngineTasks, calculation_key
+from al_driver.workflow.relax import Made, relax_structures, run_calculations
 from al_driver.workflow.step import Step
 
 LARGEST_SEED = 900_000_000  # that every program takes
@@ -42,24 +43,6 @@ TOLD_OF_AIMD = ("program", "version", "calculation", "input")
 Moments = list[tuple[int, Label | EngineError]]
 Child = tuple[Atoms, dict[str, Any]]
 """A structure, and what of its making is told in its ``info``."""
-Result = TypeVar("Result")
-
-
-@dataclass
-class Made:
-    """What a stage made."""
-
-    structures: list[Atoms] = field(default_factory=list)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-    versions: set[str] = field(default_factory=set)
-
-    def reject(self, index: int, lineage: str, error: EngineError) -> None:
-        """Keep what became of a structure that gave nothing."""
-        detail = f"{lineage}: {error.detail}"
-        self.rejected.append({"frame": index, "reason": error.reason, "detail": detail, "where": error.where.name})
-
-    def add_version(self, label: Label) -> None:
-        self.versions.add(f"{label.info.get('program', '')} {label.info.get('version', '')}".strip())
 
 
 def read_entries(params: InitBulkParams) -> list[Atoms]:
@@ -121,33 +104,9 @@ def keeps_labels(params: InitBulkParams, aimd: Aimd) -> bool:
 
 
 def _relax(context: Context, params: InitBulkParams, step: Step, structures: Sequence[Atoms]) -> Made:
-    wanted = {i: relax for i, atoms in enumerate(structures) if (relax := _entry(params, atoms).relax) is not None}
-    tasks = {
-        task_name(index): _relax_task(params.engine_of(relax), structures[index], relax.relaxation)
-        for index, relax in wanted.items()
-    }
-    made = Made()
-    for index, atoms, found in _run(context, step, "relax", structures, EngineTasks(tasks, step.folder)):
-        if isinstance(found, EngineError):
-            made.reject(index, atoms.info["lineage"], found)
-        elif found is None:
-            made.structures.append(atoms)
-        else:
-            relaxed = carry_sites(atoms, found.atoms.copy())
-            relaxed.info = atoms.info | {"lineage": f"{atoms.info['lineage']}/relaxed", "relax": task_name(index)}
-            made.structures.append(relaxed)
-            made.add_version(found)
-    return made
-
-
-def _relax_task(engine: Engine, atoms: Atoms, relaxation: Relaxation) -> EngineTask[Label]:
-    key = calculation_key(engine, atoms, engine.identity("relax"), "relax", asdict(relaxation))
-    return EngineTask(
-        key,
-        engine,
-        lambda directory: engine.write_relaxation(atoms, relaxation, directory),
-        lambda directory: engine.read_relaxation(directory, relaxation),
-    )
+    entries = (_entry(params, atoms).relax for atoms in structures)
+    wanted = {i: (params.engine_of(relax), relax.relaxation) for i, relax in enumerate(entries) if relax is not None}
+    return relax_structures(context, step, structures, wanted)
 
 
 def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequence[Atoms]) -> Made:
@@ -159,7 +118,7 @@ def _aimd(context: Context, params: InitBulkParams, step: Step, structures: Sequ
         i: entry.aimd is not None and keeps_labels(params, entry.aimd) for i, entry in enumerate(params.structures)
     }
     made, calculations = Made(), EngineTasks(tasks, step.folder)
-    for index, atoms, found in _run(context, step, "aimd", structures, calculations):
+    for index, atoms, found in run_calculations(context, step, "aimd", structures, calculations):
         if isinstance(found, EngineError):
             made.reject(index, atoms.info["lineage"], found)
         start = {} if task_name(index) not in tasks else {"aimd": index, "aimd_step": 0}
@@ -225,19 +184,6 @@ def _choose_starts(params: InitBulkParams, structures: Iterable[Atoms]) -> Itera
 
 def _seed(params: InitBulkParams, index: int) -> int:
     return int(make_rng(params.seed, "init_bulk", "aimd", index).integers(1, LARGEST_SEED))
-
-
-def _run(
-    context: Context, step: Step, role: Role, structures: Sequence[Atoms], calculations: EngineTasks[Result]
-) -> Iterator[tuple[int, Atoms, Result | EngineError | None]]:
-    """Run tasks; yield each structure with its result, with why it has none, or with None where nothing was asked."""
-    failed = calculations.run(context, step, role).failed
-    for index, atoms in enumerate(structures):
-        name = task_name(index)
-        if name in failed:
-            yield index, atoms, EngineError(failed[name].reason, failed[name].where, failed[name].detail)
-        else:
-            yield index, atoms, calculations.result(name) if name in calculations else None
 
 
 def _supercell(atoms: Atoms, entry: InitStructure, _: np.random.Generator) -> Iterator[Child]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from al_driver.schema.init_bulk import Aimd, InitBulkParams, Relax
+from al_driver.schema.init_bulk import Aimd, InitBulkParams
+from al_driver.schema.relax import Relax
 
 LABEL = {"engine": "lammps", "pair_style": "sw", "pair_coeff": ["* * Si.sw Si"]}
 

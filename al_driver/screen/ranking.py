@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +46,30 @@ class Predictions:
             name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else ()) if name != "id"
             and name != "path"
         }  # fmt: skip
-        deviations = {
-            name.removesuffix(STD): column
-            for name, column in columns.items()
-            if name.endswith(STD) and name.removesuffix(STD) in columns
-        }
-        values = {name: column for name, column in columns.items() if name.removesuffix(STD) not in deviations}
-        return cls(values | {name: columns[name] for name in deviations}, deviations, features)
+        is_std = {name: name.endswith(STD) and name.removesuffix(STD) in columns for name in columns}
+        deviations = {name.removesuffix(STD): column for name, column in columns.items() if is_std[name]}
+        return cls({name: column for name, column in columns.items() if not is_std[name]}, deviations, features)
+
+    def with_property(self, name: str, other: "Predictions") -> "Predictions":
+        """Return these with what another model says of a property, and with its features."""
+        values, deviations = dict(self.values), dict(self.deviations)
+        deviations.pop(name, None)
+        values[name] = other.values[name]
+        deviations |= {name: other.deviations[name]} if name in other.deviations else {}
+        return Predictions(values, deviations, other.features)
+
+    def with_known(self, name: str, known: Mapping[int, float]) -> "Predictions":
+        """Return these with known values of a property, by the candidate's index, in place of what is predicted.
+
+        What is neither known nor predicted is not a number.
+        """
+        index, deviations = list(known), dict(self.deviations)
+        values = self.values[name].copy() if name in self.values else np.full(len(self.features), np.nan)
+        values[index] = list(known.values())
+        if name in deviations:
+            deviations[name] = deviations[name].copy()
+            deviations[name][index] = 0.0
+        return Predictions({**self.values, name: values}, deviations, self.features)
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,7 @@ class Ranking:
     selected: list[int]
 
 
-def check_properties(filters: Filters, acquisition: Acquisition, predicted: Sequence[str]) -> None:
+def check_properties(filters: Filters, acquisition: Acquisition, predicted: Collection[str]) -> None:
     """Refuse keys that name a property which no model predicts.
 
     Raises
@@ -103,6 +120,7 @@ def rank(
     n_selected: int,
     *,
     per_composition: bool = False,
+    failed: Mapping[int, str] | None = None,
 ) -> Ranking:
     """Rank candidates.
 
@@ -110,6 +128,8 @@ def rank(
     ----------
     n_selected
         How many go on: in all, or of each composition.
+    failed
+        Why a candidate could not be calculated, by its index: it is left out.
 
     Raises
     ------
@@ -122,6 +142,9 @@ def rank(
         key = "filters.max_uncertainty" if acquisition.by == "mean" else "rank.by"
         message = f"the model of {acquisition.property!r} gives no uncertainty; fit an ensemble (`al screen fit`)"
         raise ConfigError(Problem(message, key))
+    unknown = dict.fromkeys(np.flatnonzero(np.isnan(predictions.values[acquisition.property])).tolist(), "unknown")
+    for index, reason in (unknown | dict(failed or {})).items():
+        reasons[index] = reason
     passed = np.array([index for index, reason in enumerate(reasons) if not reason], dtype=int)
     if not len(passed):
         raise ConfigError(Problem("no candidate passes", "filters"))
@@ -131,26 +154,45 @@ def rank(
         None if deviation is None else deviation[passed],
         np.array([]),
     )
-    groups: dict[str, list[int]] = {}
-    for index in passed:
-        name = crystals[index].get_chemical_formula(empirical=True) if per_composition else ""
-        groups.setdefault(name, []).append(int(index))
     selected = {
         group[place]
-        for group in groups.values()
+        for group in group_by(group_names(crystals, per_composition=per_composition), passed.tolist()).values()
         for place in choose(scores[group], predictions.features[group], n_selected, acquisition.diversity)
     }
     order = [int(index) for index in passed[np.argsort(-scores[passed], kind="stable")]]
     return Ranking(order, scores, reasons, [index for index in order if index in selected])
 
 
-def write_table(crystals: Sequence[Atoms], predictions: Predictions, ranking: Ranking) -> str:
-    """Return the table of all candidates as CSV, the ranked ones first."""
-    columns: dict[str, Array] = {}
+def group_names(crystals: Sequence[Atoms], *, per_composition: bool) -> list[str]:
+    """Return the composition of each crystal, or one name for all."""
+    return [atoms.get_chemical_formula(empirical=True) if per_composition else "" for atoms in crystals]
+
+
+def group_by(names: Sequence[str], indices: Sequence[int]) -> dict[str, list[int]]:
+    """Return the indices of each name, in order."""
+    groups: dict[str, list[int]] = {}
+    for index in indices:
+        groups.setdefault(names[index], []).append(index)
+    return groups
+
+
+def write_table(
+    crystals: Sequence[Atoms], predictions: Predictions, ranking: Ranking, known: Mapping[int, float] | None = None
+) -> str:
+    """Return the table of all candidates as CSV, the ranked ones first.
+
+    Parameters
+    ----------
+    known
+        Where labels were collected: the known values of what is ranked by, by index; they have a column of their own.
+    """
+    columns: dict[str, Sequence[float] | Array] = {}
     for name, values in predictions.values.items():
         columns[name] = values
         if name in predictions.deviations:
             columns[f"{name}{STD}"] = predictions.deviations[name]
+    if known is not None:
+        columns["known"] = [known.get(index, np.nan) for index in range(len(crystals))]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "id", "formula", "n_atoms", *columns, "score", "selected", "left_out", *TOLD])
@@ -161,7 +203,7 @@ def write_table(crystals: Sequence[Atoms], predictions: Predictions, ranking: Ra
         table.writerow(
             [
                 places.get(index, ""), atoms.info["id"], atoms.get_chemical_formula(), len(atoms),
-                *(f"{values[index]:.8g}" for values in columns.values()),
+                *("" if np.isnan(values[index]) else f"{values[index]:.8g}" for values in columns.values()),
                 f"{ranking.scores[index]:.8g}" if index in places else "",
                 int(index in ranking.selected), ranking.reasons[index],
                 *(_plain(atoms.info[name]) for name in TOLD),

@@ -72,6 +72,21 @@ def read_table(file: Path) -> list[dict[str, str]]:
     ConfigError
         If it cannot be read, or has no such column.
     """
+    rows = read_rows(file)
+    if rows and "cif" not in rows[0]:
+        there = ", ".join(str(name) for name in rows[0])[:200]
+        raise ConfigError(Problem(f"has no column cif, which would hold the structures; it has {there}", file=file))
+    return rows
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Read the rows of a ``.csv`` or ``.csv.gz`` whose first line names the columns.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
     csv.field_size_limit(10**8)
     try:
         with (
@@ -79,13 +94,9 @@ def read_table(file: Path) -> list[dict[str, str]]:
             if file.suffix == ".gz"
             else file.open(encoding="utf-8", newline="") as stream
         ):
-            rows = list(csv.DictReader(stream))
+            return list(csv.DictReader(stream))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(Problem(f"cannot be read as a table ({error})", file=file)) from error
-    if rows and "cif" not in rows[0]:
-        there = ", ".join(str(name) for name in rows[0])[:200]
-        raise ConfigError(Problem(f"has no column cif, which would hold the structures; it has {there}", file=file))
-    return rows
 
 
 def parse_cif(text: str) -> list[Any]:

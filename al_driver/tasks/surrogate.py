@@ -84,6 +84,8 @@ def predict(job: PredictJob, folder: Path) -> None:
 def fit_surrogate(job: FitJob, folder: Path) -> None:
     """Write the folder ``model``: the surrogate, its learning curves, the split and the errors on held-out crystals.
 
+    Where the job asks for it, also what `predict` leaves of that surrogate and other crystals.
+
     Raises
     ------
     ConfigError
@@ -115,6 +117,9 @@ def fit_surrogate(job: FitJob, folder: Path) -> None:
     write_members(out, surrogate.to("cpu").members, _make_card(surrogate, job, split))
     write_json(folder / NOTES_FILE, {"notes": _notes(reading), "units": {target: surrogate.unit}})
     out.rename(folder / MODEL_DIR)
+    if job.predict:
+        own = {"base": job.base, "cache": job.cache, "skip": job.skip, "device": job.device}
+        predict(PredictJob(models=(str(folder / MODEL_DIR),), inputs=job.predict, features=True, **own), folder)
 
 
 def evaluate_surrogate(job: EvaluateJob, folder: Path) -> None:

@@ -3,7 +3,7 @@
 What still runs in a folder is ended before: whoever makes the folder anew would not know of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from al_driver.errors import ConfigError
@@ -23,15 +23,22 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def set_aside_from(folder: WorkFolder, iteration: int, step: str = STEPS[0]) -> list[Path]:
+def set_aside_from(
+    folder: WorkFolder, iteration: int, step: str = STEPS[0], steps: Sequence[str] = STEPS
+) -> list[Path]:
     """Rename a step, all later ones and ``final`` to ``.bak.N``; return what they are called now.
 
     The last goes first: at whatever moment it is interrupted, what stands follows from what stands before it.
+
+    Parameters
+    ----------
+    steps
+        Of an iteration, in order.
     """
-    first = [folder.step(iteration, name) for name in STEPS[STEPS.index(step) :]]
-    if step == STEPS[0]:
+    first = [folder.step(iteration, name) for name in steps[steps.index(step) :]]
+    if step == steps[0]:
         first = [first[0].parent]
-    later = [folder.step(index, STEPS[0]).parent for index in folder.iterations() if index > iteration]
+    later = [folder.step(index, step).parent for index in folder.iterations() if index > iteration]
     return [set_aside(path) for path in reversed([*first, *later, folder.final]) if path.exists()]
 
 

@@ -37,18 +37,25 @@ def request_steps(redo: str | None, accept_from: int | None) -> str | None:
     return request
 
 
-def request_stage(redo: str | None, stages: Sequence[str]) -> str | None:
+def request_stage(redo: str | None, stages: Sequence[str], steps: Sequence[str] = ()) -> str | None:
     """Return what the user asks of ``al init_bulk`` or ``al screen``, as on the command line; None for nothing.
+
+    Parameters
+    ----------
+    steps
+        Of an iteration, where the command has some: ``K/STEP`` names one.
 
     Raises
     ------
     ConfigError
-        If there is no such stage.
+        If there is no such stage, or step.
     """
     if redo is None:
         return None
-    if redo not in stages:
-        raise ConfigError(f"{REDO} {redo}: stages are {', '.join(stages)}{nearest(redo, stages)}")
+    iteration, _, step = redo.rpartition("/")
+    if redo not in stages and not (iteration.isdecimal() and step in steps):
+        also = f", and K/STEP, e.g. 2/label; steps are {', '.join(steps)}" if steps else ""
+        raise ConfigError(f"{REDO} {redo}: stages are {', '.join(stages)}{also}{nearest(redo, stages)}")
     return f"{REDO} {redo}"
 
 
@@ -102,8 +109,14 @@ def redo_stages(
     set_aside_stages
         Sets a stage and all later ones of a folder aside, and returns what they are called now.
     """
+
+    def check(asked: str) -> None:
+        iteration, _, _ = asked.removeprefix(f"{REDO} ").rpartition("/")
+        if iteration:
+            check_reached(context.folder, int(iteration))
+
     _, moved = context.history.carry_out(
-        request, lambda _: None, lambda asked: set_aside_stages(context.folder, asked.removeprefix(f"{REDO} "))
+        request, check, lambda asked: set_aside_stages(context.folder, asked.removeprefix(f"{REDO} "))
     )
     _say_aside(moved)
 

@@ -1,32 +1,29 @@
 """``al screen``: candidates → predictions → filters → ranking; what comes first goes on.
 
 Each is a step with a folder of its own, so that the same command goes on after an interruption, and a change of what
-is wanted does not make candidates, or predict, again.
+is wanted does not make candidates, or predict, again. With ``label`` the loop of `screen_loop` stands before the
+ranking, which then takes known values for those candidates that have one.
 """
 
 import logging
-import os
-import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from al_driver.data.frames import read_frames, write_frames
 from al_driver.data.sources import find_paths
-from al_driver.errors import EngineError
-from al_driver.files import hash_path, link, read_json, write_atomic, write_json
-from al_driver.jobs.task import Task
+from al_driver.errors import ConfigError, Problem
+from al_driver.files import hash_path, write_atomic
 from al_driver.layout import (
-    FEATURES_FILE,
-    NOTES_FILE,
-    PREDICTIONS_FILE,
+    CANDIDATES_FILE,
     RANKED_FILE,
     SCREEN_STAGES,
+    SCREEN_STEPS,
     SELECTED_FILE,
     STRUCTURES_DIR,
-    SURROGATE_JOB_FILE,
     WorkFolder,
 )
 from al_driver.schema.base import Params, identity
@@ -34,27 +31,41 @@ from al_driver.schema.screen import ScreenParams
 from al_driver.screen.candidates import Candidate, make_candidates
 from al_driver.screen.equivalent import drop_equivalent
 from al_driver.screen.filters import describe
-from al_driver.screen.job import PredictJob
 from al_driver.screen.properties import find_model
-from al_driver.screen.ranking import Predictions, add_columns, check_properties, rank, write_table
+from al_driver.screen.ranking import Predictions, check_properties, rank, write_table
 from al_driver.words import many
-from al_driver.workflow.aside import set_aside
-from al_driver.workflow.child import DIAGNOSIS_FILE
+from al_driver.workflow.aside import set_aside, set_aside_from
 from al_driver.workflow.context import Context
 from al_driver.workflow.init_bulk import write_structures
 from al_driver.workflow.plotter import Plotter
+from al_driver.workflow.screen_label import Labels, value_inputs
+from al_driver.workflow.screen_loop import Beginning, ScreenLoop
+from al_driver.workflow.screen_tasks import as_frame, read_predictions, run_predict
 from al_driver.workflow.step import Record, Step
-from al_driver.workflow.surrogates import PROGRAM
-from al_driver.workflow.unrelaxed import run_unrelaxed
 
 log = logging.getLogger(__name__)
-CANDIDATES_FILE = "candidates.extxyz"
 RULES = ("filters", "rank", "select", "per_composition", "intercalation")
 """Keys of the input that the ranking follows from."""
 
 
-def run_screen(context: Context, params: ScreenParams) -> Path:
-    """Run every step; return the folder of the structures that go on.
+@dataclass(frozen=True)
+class Screened:
+    """What a screening came to.
+
+    Attributes
+    ----------
+    structures
+        The folder of the structures that go on.
+    reason
+        Why its loop ended; None without one.
+    """
+
+    structures: Path
+    reason: str | None
+
+
+def run_screen(context: Context, params: ScreenParams) -> Screened:
+    """Run every step.
 
     Raises
     ------
@@ -64,17 +75,35 @@ def run_screen(context: Context, params: ScreenParams) -> Path:
         If the folder was made from another input.
     """
     with Plotter(context.folder.root) as plotter:
-        made = _make(context, params)
-        predicted = _predict(context, params, made)
-        _rank(context, params, made, predicted)
+        begin = _begin(context, params)
+        if params.learn is None:
+            reason = None
+            _rank(context, params, begin, begin.predictions, (begin.predicted.fingerprint,))
+        else:
+            loop = ScreenLoop.make(context, params, params.learn, begin)
+            reason = loop.run()
+            log.info("no more labels: %s", reason)
+            _rank(context, params, begin, loop.predictions, (loop.predicted, loop.after), loop.labels)
         plotter.finish()
-    return context.folder.root / SCREEN_STAGES[-1] / STRUCTURES_DIR
+    return Screened(context.folder.root / SCREEN_STAGES[-1] / STRUCTURES_DIR, reason)
 
 
 def set_aside_screen(folder: WorkFolder, stage: str) -> list[Path]:
-    """Rename a stage and all later ones to ``.bak.N``, the last first; return the names."""
-    later = [folder.root / name for name in reversed(SCREEN_STAGES[SCREEN_STAGES.index(stage) :])]
-    return [set_aside(path) for path in later if path.exists()]
+    """Rename a stage, or ``K/STEP`` of an iteration, and all later ones to ``.bak.N``, the last first.
+
+    Returns
+    -------
+    What they are called now.
+    """
+    number, _, step = stage.rpartition("/")
+    *before, rank = (folder.root / name for name in SCREEN_STAGES)
+    moved = [set_aside(rank)] if rank.exists() else []
+    if number:
+        return moved + set_aside_from(folder, int(number), step, SCREEN_STEPS)
+    own = before[SCREEN_STAGES.index(stage) :]
+    if own and (iterations := folder.iterations()):
+        moved += set_aside_from(folder, iterations[0], SCREEN_STEPS[0], SCREEN_STEPS)
+    return moved + [set_aside(path) for path in reversed(own) if path.exists()]
 
 
 def candidate_inputs(params: ScreenParams) -> dict[str, Any]:
@@ -87,9 +116,41 @@ def candidate_inputs(params: ScreenParams) -> dict[str, Any]:
     return {"seed": params.seed, "candidates": entries}
 
 
-def _make(context: Context, params: ScreenParams) -> Step:
+def _begin(context: Context, params: ScreenParams) -> Beginning:
+    """Make the candidates, and predict their properties by the models as they are."""
+    made_folder, folder = (context.folder.root / name for name in SCREEN_STAGES[:2])
+    made = _make(context, params, made_folder)
+    step = Step("predict", folder, {"models": [_identify(model) for model in params.models]}, (made.fingerprint,))
+    predicted = run_predict(context, step, params, made_folder, made.result["candidates"])
+    units = predicted.result["units"]
+    log.info("predict: %s", ", ".join(f"{name} ({unit})" if unit else name for name, unit in units.items()))
+    predictions = read_predictions(folder)
+    _check_predicted(params, predictions)
+    return Beginning(made_folder, made, predicted, read_frames(made_folder / CANDIDATES_FILE), predictions)
+
+
+def _identify(model: str | Params) -> Any:
+    """Return what decides a model's numbers."""
+    return {"sha256": hash_path(find_model(model))} if isinstance(model, str) else identity(model)
+
+
+def _check_predicted(params: ScreenParams, predictions: Predictions) -> None:
+    """Refuse keys that name what no model predicts; what is labelled will be predicted once it is learnt.
+
+    Raises
+    ------
+    ConfigError
+        With the names that there are.
+    """
+    learnt = {params.rank.property} if params.learn else set[str]()
+    check_properties(params.filters, params.rank, {*predictions.values, *learnt})
+    if params.learn and params.learn.first == "rank" and params.rank.property not in predictions.values:
+        message = f'no model predicts {params.rank.property!r} before it is learnt; take "random" or "diverse"'
+        raise ConfigError(Problem(message, "learn.first"))
+
+
+def _make(context: Context, params: ScreenParams, folder: Path) -> Record:
     """Write the candidates of every entry, none equivalent to another."""
-    step = Step("candidates", context.folder.root / "candidates", candidate_inputs(params), ())
 
     def work() -> dict[str, Any]:
         found, lines = list[Candidate](), list[str]()
@@ -98,117 +159,75 @@ def _make(context: Context, params: ScreenParams) -> Step:
             found += candidates
             lines.append(f"{entry.called}: {counts.describe()}")
         kept, same = drop_equivalent(found)
-        write_frames(step.folder / CANDIDATES_FILE, [_as_frame(candidate) for candidate in kept])
+        write_frames(folder / CANDIDATES_FILE, [as_frame(candidate) for candidate in kept])
         return {"candidates": len(kept), "equivalent": same, "lines": lines}
 
-    result = context.run_step(step, work, [CANDIDATES_FILE]).result
-    for line in result["lines"]:
+    record = context.run_step(Step("candidates", folder, candidate_inputs(params), ()), work, [CANDIDATES_FILE])
+    for line in record.result["lines"]:
         log.info("candidates: %s", line)
-    if result["equivalent"]:
-        log.info("candidates: %s left out: the same crystal as another", many(len(result["equivalent"]), "one"))
-    return step
+    if same := record.result["equivalent"]:
+        log.info("candidates: %s left out: the same crystal as another", many(len(same), "one"))
+    return record
 
 
-def _as_frame(candidate: Candidate) -> Atoms:
-    frame = candidate.atoms.copy()
-    frame.info = {"id": candidate.id, **candidate.provenance}
-    return frame
+def _rank(
+    context: Context,
+    params: ScreenParams,
+    begin: Beginning,
+    predicted: Predictions,
+    after: tuple[str, ...],
+    labels: Labels | None = None,
+) -> None:
+    """Write the ranked table, and the structures that go on; a ranking by other rules or labels is set aside, and kept.
 
-
-def _predict(context: Context, params: ScreenParams, made: Step) -> Step:
-    """Write what each model says of every candidate."""
-    record = Record.read(made.folder)
-    assert record is not None  # noqa: S101  (it has just been made)
-    inputs = {"models": [_identify(model) for model in params.models]}
-    step = Step("predict", context.folder.root / "predict", inputs, (record.fingerprint,))
-    task_folder = step.folder / "task"
-
-    def work() -> dict[str, Any]:
-        source = Path(os.path.relpath(made.folder / CANDIDATES_FILE, task_folder))
-        job = PredictJob(
-            models=params.surrogates, baselines=params.baselines, inputs=(source,), base=Path(), features=True
-        )
-        task = Task(
-            folder=task_folder,
-            argv=(sys.executable, "-I", "-m", PROGRAM, "."),
-            write_inputs=lambda directory: write_json(directory / SURROGATE_JOB_FILE, job.model_dump(mode="json")),
-            verify=lambda directory: verify_predictions(directory, record.result["candidates"]),
-        )
-        what = f"{many(record.result['candidates'], 'candidate')} by {many(len(params.models), 'model')}"
-        context.run_tasks(step, "screen", [task], stop_on_failure=True, what=what)
-        link(task_folder / FEATURES_FILE, step.folder / FEATURES_FILE)
-        units = read_json(task_folder / NOTES_FILE)["units"]
-        columns = run_unrelaxed(context, step, params.unrelaxed, read_frames(made.folder / CANDIDATES_FILE))
-        table = (task_folder / PREDICTIONS_FILE).read_text(encoding="utf-8")
-        write_atomic(step.folder / PREDICTIONS_FILE, add_columns(table, columns))
-        return {"units": units | dict.fromkeys(columns, "eV/atom")}
-
-    units = context.run_step(step, work, [PREDICTIONS_FILE, FEATURES_FILE]).result["units"]
-    log.info("predict: %s", ", ".join(f"{name} ({unit})" if unit else name for name, unit in units.items()))
-    return step
-
-
-def _identify(model: str | Params) -> Any:
-    """Return what decides a model's numbers."""
-    return {"sha256": hash_path(find_model(model))} if isinstance(model, str) else identity(model)
-
-
-def verify_predictions(directory: Path, n_candidates: int) -> None:
-    """Accept predictions of every candidate.
-
-    Raises
-    ------
-    EngineError
-        With what the program found wrong, or what is missing.
+    Parameters
+    ----------
+    after
+        Fingerprints of the steps that predicted and labelled.
+    labels
+        Where there are some: known values count in place of predicted ones, and what failed is left out.
     """
-    if (directory / DIAGNOSIS_FILE).exists():
-        raise EngineError("engine_error", directory, str(read_json(directory / DIAGNOSIS_FILE)["detail"]))
-    for name in (PREDICTIONS_FILE, FEATURES_FILE, NOTES_FILE):
-        if not (directory / name).is_file():
-            raise EngineError("no_output", directory, f"the program left no {name}")
-    n_rows = (directory / PREDICTIONS_FILE).read_text(encoding="utf-8").count("\n") - 1
-    if n_rows != n_candidates:
-        raise EngineError("engine_error", directory, f"{PREDICTIONS_FILE} has {n_rows} rows, not {n_candidates}")
-
-
-def _rank(context: Context, params: ScreenParams, made: Step, predicted: Step) -> None:
-    """Write the ranked table, and the structures that go on; a ranking by other rules is set aside, and kept."""
-    record = Record.read(predicted.folder)
-    assert record is not None  # noqa: S101  (it has just been made)
-    rules = {
-        name: identity(getattr(params, name))
-        for name in ("filters", "rank", "select", "per_composition", "intercalation")
-    }
-    step = Step("rank", context.folder.root / "rank", rules, (record.fingerprint,))
+    rules = {name: identity(getattr(params, name)) for name in RULES}
+    step = Step("rank", context.folder.root / "rank", rules | (value_inputs(params) if labels else {}), after)
     before = Record.read(step.folder)
-    if before is not None and before.inputs != rules:
-        log.info("rank: by other rules now; the old ranking is %s", set_aside(step.folder).name)
+    if before is not None and before.fingerprint != step.fingerprint:
+        log.info("rank: by other rules or labels now; the old ranking is %s", set_aside(step.folder).name)
+    name, known = params.rank.property, labels.known if labels else {}
 
     def work() -> dict[str, Any]:
-        frames = read_frames(made.folder / CANDIDATES_FILE)
-        with np.load(predicted.folder / FEATURES_FILE) as arrays:
-            features = arrays["features"]
-        predictions = Predictions.parse((predicted.folder / PREDICTIONS_FILE).read_text(encoding="utf-8"), features)
-        check_properties(params.filters, params.rank, list(predictions.values))
+        predictions, acquisition = predicted, params.rank
+        if labels is not None:  # nothing is to be found out any more
+            predictions = predicted.with_known(name, known)
+            by = "upper_bound" if name in predictions.deviations else "mean"
+            acquisition = acquisition.model_copy(update={"by": by})
         ranking = rank(
-            frames, predictions, params.filters, params.rank, params.select, per_composition=params.per_composition
-        )
-        write_atomic(step.folder / RANKED_FILE, write_table(frames, predictions, ranking))
-        chosen = [_with_prediction(frames[index], predictions, index) for index in ranking.selected]
+            begin.crystals, predictions, params.filters, acquisition, params.select,
+            per_composition=params.per_composition, failed=labels.failed if labels else None,
+        )  # fmt: skip
+        table = write_table(begin.crystals, predicted, ranking, known if labels else None)
+        write_atomic(step.folder / RANKED_FILE, table)
+        frames = labels.frames if labels else {}
+        chosen = [_go_on(begin.crystals[i], frames.get(i), predicted, known, name, i) for i in ranking.selected]
         write_frames(step.folder / SELECTED_FILE, chosen)
         write_structures(step.folder / STRUCTURES_DIR, chosen)
         counts = {"ranked": len(ranking.order), "selected": len(chosen)}
-        unit = record.result["units"].get(params.rank.property, "")
+        counts |= {"known": sum(index in known for index in ranking.selected)} if labels else {}
         counts |= {"intercalation": rules["intercalation"]}
-        return counts | {"property": params.rank.property, "unit": unit, "lines": describe(ranking.reasons)}
+        return counts | {"property": name, "unit": begin.unit(params), "lines": describe(ranking.reasons)}
 
     result = context.run_step(step, work, [RANKED_FILE, SELECTED_FILE, STRUCTURES_DIR]).result
     log.info("rank: %s", result["lines"])
-    log.info("rank: %s selected, in %s", many(result["selected"], "candidate"), step.folder / STRUCTURES_DIR)
+    labelled = f", {result['known']} of them labelled" if labels else ""
+    log.info(
+        "rank: %s selected%s, in %s", many(result["selected"], "candidate"), labelled, step.folder / STRUCTURES_DIR
+    )
 
 
-def _with_prediction(frame: Atoms, predictions: Predictions, index: int) -> Atoms:
-    predicted = {f"predicted_{name}": float(values[index]) for name, values in predictions.values.items()}
-    chosen = frame.copy()
-    chosen.info = frame.info | predicted
+def _go_on(
+    crystal: Atoms, relaxed: Atoms | None, predictions: Predictions, known: Mapping[int, float], name: str, index: int
+) -> Atoms:
+    """Return a structure that goes on, relaxed where it was, with what is predicted and known of it."""
+    chosen = (relaxed or crystal).copy()
+    told = {f"predicted_{name}": float(values[index]) for name, values in predictions.values.items()}
+    chosen.info = crystal.info | told | ({f"known_{name}": known[index]} if index in known else {})
     return chosen

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.frames import Array, read_frames
-from al_driver.layout import PREDICTIONS_FILE, RANKED_FILE, SCREEN_STAGES
+from al_driver.layout import CANDIDATES_FILE, PREDICTIONS_FILE, RANKED_FILE, SCREEN_STAGES
 from al_driver.plots.page import Page, Section
 from al_driver.plots.ranking import RankedCandidates, draw_ranking
 from al_driver.plots.voltage import draw_hull, draw_voltage
@@ -19,7 +19,6 @@ from al_driver.screen.agreement import Agreement, compare
 from al_driver.screen.intercalation import Intercalation, Series, make_series
 from al_driver.screen.ranking import STD, Predictions
 from al_driver.words import many
-from al_driver.workflow.screen import CANDIDATES_FILE
 from al_driver.workflow.step import Record
 
 if TYPE_CHECKING:
@@ -68,8 +67,14 @@ class Screening:
         return found | ({KNOWN: self.column(KNOWN)} if KNOWN in self.rows[0] else {})
 
     def column(self, name: str) -> Array:
-        """Return a column of the ranked table; NaN where it is empty."""
-        return np.array([float(row[name] or "nan") for row in self.rows])
+        """Return a column of the ranked table; NaN where it is empty, or not there."""
+        return np.array([float(row.get(name) or "nan") for row in self.rows])
+
+    @property
+    def values(self) -> Array:
+        """What is ranked by, in the order of `rows`: known where it is, else as it is predicted."""
+        known = self.column(KNOWN)
+        return np.where(np.isnan(known), self.column(self.result["property"]), known)
 
     @property
     def axis(self) -> str:
@@ -96,9 +101,11 @@ def draw_ranking_of(folder: Screening) -> "Figure | str":
     """Draw the candidates of a ranking by what they are ranked by."""
     name, rows = folder.result["property"], folder.rows
     deviation = folder.column(f"{name}{STD}") if f"{name}{STD}" in rows[0] else None
+    if deviation is not None:
+        deviation[~np.isnan(folder.column(KNOWN))] = 0.0
     candidates = RankedCandidates(
         folder.formulas,
-        folder.column(name),
+        folder.values,
         deviation,
         np.array([bool(row["rank"]) for row in rows]),
         np.array([row["selected"] == "1" for row in rows]),
@@ -146,11 +153,11 @@ def make_page(folder: Screening, pictures: Sequence[tuple[str, Path]]) -> Page:
 
 def _best_section(folder: Screening) -> Section:
     """Return the best candidate of each composition, and how far the next ones lie."""
-    name, places = folder.result["property"], dict[str, list[int]]()
+    places = dict[str, list[int]]()
     for place, row in enumerate(folder.rows):
         if row["rank"]:
             places.setdefault(row["formula"], []).append(place)
-    values = folder.column(name)
+    values = folder.values
     rows = []
     for formula, own in list(places.items())[:MOST_COMPOSITIONS]:
         spread = f"{np.ptp(values[own]):.4g}"

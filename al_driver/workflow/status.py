@@ -2,12 +2,13 @@
 
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from al_driver.files import read_json
 from al_driver.jobs.processes import is_running
-from al_driver.layout import AUDIT_FILE, INIT_STAGES, SCREEN_STAGES, STEPS, WorkFolder
+from al_driver.layout import AUDIT_FILE, INIT_STAGES, SCREEN_STAGES, SCREEN_STEPS, STEPS, WorkFolder
 from al_driver.workflow.counts import count_work
 from al_driver.workflow.history import History, find_work_folder
 from al_driver.workflow.lock import STALE_SECONDS, read_holder
@@ -34,7 +35,8 @@ def status(directory: Path | str = ".") -> dict[str, Any]:
         state = "running"
     elif state == "running":
         state = "stopped"  # the driver was killed before it could say so
-    iterations = [_iteration(folder, index) for index in folder.iterations()]
+    steps = SCREEN_STEPS if history["kind"] == "screen" else STEPS
+    iterations = [_iteration(folder, index, steps) for index in folder.iterations()]
     progress = read_json(folder.progress) if folder.progress.exists() else {}
     is_current = bool(progress) and progress["step"] == history.get("step")
     return {
@@ -72,9 +74,9 @@ def is_held(lock: Path) -> bool:
         return False
 
 
-def _iteration(folder: WorkFolder, index: int) -> dict[str, Any]:
+def _iteration(folder: WorkFolder, index: int, steps: Sequence[str]) -> dict[str, Any]:
     """Return what is known of one iteration; None stands for a step that is not finished."""
-    results = {name: _result(folder.step(index, name)) for name in STEPS}
+    results = {name: _result(folder.step(index, name)) for name in steps}
     audit = folder.step(index, "label") / AUDIT_FILE
     return results | {"iteration": index, "audit": read_json(audit) if audit.exists() else None}
 

@@ -40,6 +40,8 @@ class Step:
     """Fingerprints of the steps it follows from."""
     detail: dict[str, Any] = field(default_factory=dict)
     """What tells a person more of a difference, and decides nothing: it is not in the fingerprint."""
+    accepts: bool = True
+    """Whether the command knows `--accept-from`."""
 
     @property
     def fingerprint(self) -> str:
@@ -153,7 +155,7 @@ def _check_same(step: Step, old_inputs: dict[str, Any], old_fingerprint: str) ->
     inputs = json.loads(json.dumps(step.inputs | step.detail))  # as the old ones were read: a tuple is a list there
     changes = list(describe_changes(old_inputs, inputs)) or ["what came before it"]
     shown = "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
-    keep = ", `--accept-from K` to keep the iterations below K as they are" if "/" in step.name else ""
+    keep = ", `--accept-from K` to keep the iterations below K as they are" if step.accepts and "/" in step.name else ""
     raise StateMismatch(
         f"{step.folder} was made from another input. Changed: {shown}\n"
         f"  Change it back, or use the new input: `--redo {step.name}` for this step and all later ones{keep}.\n"

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
-from al_driver.layout import SCREEN_STAGES
+from al_driver.layout import SCREEN_STAGES, SCREEN_STEPS
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
 from al_driver.schema.load import check_order, kind_of, load_params, load_sound
@@ -95,18 +95,22 @@ def init_bulk(
 def screen(param: Path | str, resource: Path | str, *, redo: str | None = None, display: Display | None = None) -> Path:
     """Screen candidates, or continue; return the folder of the structures that go on.
 
-    ``redo`` names a stage: it and all later ones are set aside and made anew.
+    ``redo`` names a stage, or ``K/STEP`` of an iteration that labels: it and all later ones are set aside and made
+    anew.
     """
     check_order(Path(param), Path(resource), "screen")
     params, resources = load_params(Path(param), ScreenParams), load_params(Path(resource), Resources)
-    check_screen(params, resources).raise_errors()
-    request = request_stage(redo, SCREEN_STAGES)
+    report = check_screen(params, resources)
+    report.raise_errors()
+    request = request_stage(redo, SCREEN_STAGES, SCREEN_STEPS if params.learn else ())
     with hold("screen", params.work_dir, resources, display, **_files(param, resource)) as context:
+        _warn(report)
         redo_stages(context, request, set_aside_screen)
         with forgotten_on_mismatch(context):
             made = run_screen(context, params)
-        context.history.add("done", state="done", pending=None)
-        return made
+        verdict = None if made.reason is None else {"state": "done", "reason": made.reason}
+        context.history.add("done", state="done", verdict=verdict, pending=None)
+        return made.structures
 
 
 def check(param: Path | str, resource: Path | str, *, no_files: bool = False) -> Report:

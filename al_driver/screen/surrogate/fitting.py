@@ -8,7 +8,7 @@ import torch
 
 from al_driver.errors import ConfigError
 from al_driver.screen.crystals import Floats
-from al_driver.screen.job import FitSettings
+from al_driver.screen.job import SMALLEST_CALIBRATE, SMALLEST_KNOWN, SMALLEST_TRAIN, SMALLEST_VALID, FitSettings
 from al_driver.screen.surrogate.cgcnn import CrystalGraphNet, Shape
 from al_driver.screen.surrogate.member import Member
 from al_driver.screen.surrogate.model import Surrogate
@@ -16,7 +16,6 @@ from al_driver.screen.surrogate.training import Epoch, Known, train_member
 from al_driver.screen.uncertainty import Scale, choose_kind, judge
 from al_driver.seeds import make_rng, make_seed
 
-SMALLEST_TRAIN, SMALLEST_VALID, SMALLEST_CALIBRATE = 4, 3, 9  # an interval of 90 % needs nine crystals
 RELATED = 0.3  # the correlation from which on a start's predictions are taken for a first guess of the property
 
 
@@ -40,10 +39,8 @@ class Split:
         n_valid = max(round(n_crystals * settings.valid), SMALLEST_VALID)
         n_calibrate = max(round(n_crystals * settings.calibrate), SMALLEST_CALIBRATE)
         if n_crystals - n_valid - n_calibrate < SMALLEST_TRAIN:
-            needed = SMALLEST_TRAIN + SMALLEST_VALID + SMALLEST_CALIBRATE
-            message = (
-                f"{n_crystals} crystals with a known value; {needed} are needed to train, to stop and to calibrate"
-            )
+            needed = f"{SMALLEST_KNOWN} are needed to train, to stop and to calibrate"
+            message = f"{n_crystals} crystals with a known value; {needed}"
             raise ConfigError(f"{message}, and --valid and --calibrate must leave some to train on")
         order = make_rng(settings.seed, "split").permutation(n_crystals).tolist()
         held = n_valid + n_calibrate

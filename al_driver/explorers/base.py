@@ -23,12 +23,12 @@ from al_driver.schema.base import (
     Params,
     PositiveFloat,
     PositiveInt,
-    UserPath,
     as_entry,
     as_list,
     cross_check,
     hold_against,
 )
+from al_driver.structures.screened import StructureSource
 from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
 
@@ -44,11 +44,9 @@ class Ramp(Params):
     """First and last temperature."""
 
 
-class Structure(Params):
+class Structure(StructureSource):
     """An entry of ``structures``: a file, or every file that a pattern finds."""
 
-    path: UserPath
-    """A structure file, or a glob; a glob is one entry, its files sorted."""
     name: Name | None = None
     """How jobs and tables call this entry; the file's name otherwise."""
     supercell: Supercell = (1, 1, 1)

@@ -27,6 +27,7 @@ from al_driver.schema.elements import TypeMap
 from al_driver.schema.nouns import AnyEngine, NamedLabel, describe_unknown, keep, name_in_label
 from al_driver.schema.relax import EngineChoice, MaybeRelax, Relax, find_wrong_engine
 from al_driver.structures.perturb import Perturb
+from al_driver.structures.screened import StructureSource
 from al_driver.structures.supercell import Supercell
 from al_driver.units import Unit
 
@@ -68,11 +69,9 @@ class Aimd(Params):
         return [index * n_structures // n_starts for index in range(n_starts)]
 
 
-class InitStructure(Params):
+class InitStructure(StructureSource):
     """An entry of ``structures``, and what is made of it."""
 
-    path: UserPath
-    """A structure file, or a glob; every frame of every file is taken."""
     name: Name | None = None
     """How messages and tables call this entry; the file's name otherwise."""
     relax: MaybeRelax = None

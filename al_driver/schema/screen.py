@@ -34,6 +34,7 @@ from al_driver.screen.candidates import CandidateEntry
 from al_driver.screen.filters import Filters
 from al_driver.screen.intercalation import Intercalation
 from al_driver.screen.properties import UNITS
+from al_driver.structures.screened import DEFAULT_WORK_DIR
 
 _RESERVED = {
     *all_properties,
@@ -75,7 +76,7 @@ class ScreenParams(Params):
     """Where editors find the JSON Schema of this file."""
     seed: Int
     """Every random draw follows from it."""
-    work_dir: UserPath = Field(default=Path("screen"), validate_default=True)
+    work_dir: UserPath = Field(default=DEFAULT_WORK_DIR, validate_default=True)
     """Where the result lies."""
     type_map: TypeMap | None = None
     """Elements, in the order in which models number them; an engine that labels needs it."""

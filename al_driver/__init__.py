@@ -27,6 +27,8 @@ __all__ = [*_WHERE]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "screen":  # a package with verbs of its own
+        return importlib.import_module(f"{__name__}.screen")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

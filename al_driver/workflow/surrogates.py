@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from al_driver.errors import ConfigError
 from al_driver.files import read_json, write_atomic
@@ -25,15 +25,24 @@ Progress = Callable[[str], None]
 Paths = Path | str | Sequence[Path | str]
 
 
+class Options(TypedDict, total=False):
+    """How inputs are read, and where networks run: what every verb takes as keywords."""
+
+    skip: bool
+    """Leave out what cannot be read, and say so, in place of refusing all."""
+    cache: Path | str | None
+    """A folder where graphs are kept, so that CIFs need not be parsed again."""
+    device: Device
+    """"auto" takes a GPU where there is one."""
+    progress: Progress | None
+    """Called with lines that tell how far it is."""
+
+
 def predict(
     models: Paths,
     inputs: Paths,
     out: Path | str | None = None,
-    *,
-    skip: bool = False,
-    cache: Path | str | None = None,
-    device: Device = "auto",
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> tuple[str, list[str]]:
     """Predict properties of crystals, as a table.
 
@@ -45,14 +54,8 @@ def predict(
         CIF, POSCAR, extxyz, whatever else ASE reads; folders of them, or with an ``id_prop.csv``; tables with CIFs.
     out
         The CSV file to write, which is not there yet.
-    skip
-        Leave out what cannot be read, and say so, in place of refusing all.
-    cache
-        A folder where graphs are kept, so that CIFs need not be parsed again.
-    device
-        "auto" takes a GPU where there is one.
-    progress
-        Called with lines that tell how far it is.
+    options
+        See `Options`.
 
     Returns
     -------
@@ -67,8 +70,8 @@ def predict(
         If the program broke off.
     """
     target = _check_out(out)
-    job = PredictJob(models=tuple(map(_name_model, _several(models))), skip=skip, **_common(inputs, cache, device))
-    with _ask(job, "al screen predict", PREDICTIONS_FILE, progress) as folder:
+    job = PredictJob(models=tuple(map(_name_model, _several(models))), **_common(inputs, options))
+    with _ask(job, "al screen predict", PREDICTIONS_FILE, options) as folder:
         table = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8")
         notes = read_json(folder / NOTES_FILE)["notes"]
     _write(target, table)
@@ -84,10 +87,7 @@ def fit(
     unit: str = "",
     classify: bool = False,
     settings: FitSettings | None = None,
-    skip: bool = False,
-    cache: Path | str | None = None,
-    device: Device = "auto",
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> tuple[dict[str, Any], list[str]]:
     """Fit a surrogate to known values, from scratch or from another surrogate.
 
@@ -123,9 +123,9 @@ def fit(
     assert folder_out is not None  # noqa: S101  (for mypy: `out` is given)
     job = FitJob(
         target=target, unit=unit, start=None if start is None else _name_model(start), classify=classify,
-        settings=settings or FitSettings(), skip=skip, **_common(inputs, cache, device),
+        settings=settings or FitSettings(), **_common(inputs, options),
     )  # fmt: skip
-    with _ask(job, "al screen fit", MODEL_DIR, progress) as folder:
+    with _ask(job, "al screen fit", MODEL_DIR, options) as folder:
         folder_out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder / MODEL_DIR, staged := folder_out.with_name(f".{folder_out.name}.new"))
         staged.rename(folder_out)
@@ -139,10 +139,7 @@ def evaluate(
     *,
     target: str | None = None,
     plots: Path | str | None = None,
-    skip: bool = False,
-    cache: Path | str | None = None,
-    device: Device = "auto",
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> tuple[dict[str, Any], list[str]]:
     """Compare a surrogate's predictions with known values.
 
@@ -166,8 +163,8 @@ def evaluate(
         If the program broke off.
     """
     table_out, plots_out = _check_out(out), _check_out(plots, "--plots")
-    job = EvaluateJob(model=_name_model(model), target=target, skip=skip, **_common(inputs, cache, device))
-    with _ask(job, "al screen evaluate", PREDICTIONS_FILE, progress) as folder:
+    job = EvaluateJob(model=_name_model(model), target=target, **_common(inputs, options))
+    with _ask(job, "al screen evaluate", PREDICTIONS_FILE, options) as folder:
         table = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8")
         found, notes = read_json(folder / EVALUATION_FILE), read_json(folder / NOTES_FILE)["notes"]
     _write(table_out, table)
@@ -177,21 +174,23 @@ def evaluate(
 
 
 @contextmanager
-def _ask(job: Job, name: str, result: str, progress: Progress | None) -> Iterator[Path]:
+def _ask(job: Job, name: str, result: str, options: Options) -> Iterator[Path]:
     """Run the program in a folder that is there as long as the block."""
     check_installed()
     with tempfile.TemporaryDirectory(prefix="al-screen-") as folder:
         (Path(folder) / SURROGATE_JOB_FILE).write_text(job.model_dump_json(), encoding="utf-8")
-        run_child([sys.executable, "-I", "-m", PROGRAM, folder], Path(folder), name, result, progress)
+        run_child([sys.executable, "-I", "-m", PROGRAM, folder], Path(folder), name, result, options.get("progress"))
         yield Path(folder)
 
 
-def _common(inputs: Paths, cache: Path | str | None, device: Device) -> dict[str, Any]:
+def _common(inputs: Paths, options: Options) -> dict[str, Any]:
+    cache = options.get("cache")
     return {
         "inputs": tuple(Path(one).expanduser().absolute() for one in _several(inputs)),
         "base": Path.cwd(),
+        "skip": options.get("skip", False),
         "cache": None if cache is None else Path(cache).expanduser().absolute(),
-        "device": device,
+        "device": options.get("device", "auto"),
     }
 
 

@@ -219,3 +219,10 @@ def test_numbers_keep_eight_digits(tmp_path):
     table, _ = ask("bulk-moduli", tmp_path / "one.extxyz", tmp_path / "task")
     (row,) = rows(table)
     assert np.isfinite(float(row["bulk-moduli"])) and len(row["bulk-moduli"].lstrip("-0.").replace(".", "")) >= 6
+
+
+def test_the_verbs_are_functions_and_import_no_torch():
+    names = "al_driver.screen.predict.__name__, al_driver.screen.run.__name__"
+    code = f"import al_driver, sys; print({names}, 'torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["predict", "screen", "False"]

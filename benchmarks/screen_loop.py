@@ -8,7 +8,7 @@ share of the wanted crystals that was found against the number of labels, the me
 (Student's t), and the labels after which half of them were found.
 
 The table is val.csv of perov_5 (https://github.com/txie-93/cdvae, data/perov_5; Castelli et al., Energy Environ. Sci.
-5, 9034 (2012)): ``OMP_NUM_THREADS=1 python benchmarks/screen_loop.py val.csv``; some eight minutes of one core.
+5, 9034 (2012)): ``OMP_NUM_THREADS=1 python benchmarks/screen_loop.py val.csv``; three minutes of one core.
 """
 
 import argparse

@@ -41,6 +41,7 @@ class AseEngine(Engine):
     """Any ASE calculator, by its import path."""
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
+    takes_many: ClassVar[bool] = True
     default_command: ClassVar[str] = shlex.quote(sys.executable)
 
     model_config = ConfigDict(populate_by_name=True)  # `arguments` is a method of every engine
@@ -168,18 +169,10 @@ class AseEngine(Engine):
         }
 
     def write_frames(self, frames: Sequence[Atoms], directory: Path) -> None:
-        """Write the input that labels many frames in one process, which loads the calculator once."""
         several = [{**frame, **moments} for frame, moments in map(self._describe, frames)]
         self._write_content({**self._spec(), "frames": several}, directory)
 
     def read_energies(self, directory: Path, n_frames: int) -> list[float]:
-        """Return the energies of the frames of `write_frames`, eV.
-
-        Raises
-        ------
-        EngineError
-            If one of them was not calculated, or is not finite.
-        """
         end = require_end(directory, self.output_name)
         energies = [float(line["energy"]) for line in read_frames(directory)]
         if end["end"] == "failed":

@@ -122,6 +122,8 @@ class Engine(Params):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label"})
     """What this engine does; "relax" and "aimd" ask for the methods that write and read them."""
+    takes_many: ClassVar[bool] = False
+    """Whether one process labels many frames: `write_frames` and `read_energies`."""
 
     default_command: ClassVar[str]
     """The program that runs when resource.json names none."""
@@ -160,6 +162,10 @@ class Engine(Params):
         """Write everything the program reads for molecular dynamics."""
         raise NotImplementedError
 
+    def write_frames(self, frames: Sequence[Atoms], directory: Path) -> None:
+        """Write everything the program reads to label many frames in one process."""
+        raise NotImplementedError
+
     @abstractmethod
     def arguments(self) -> tuple[str, ...]:
         """Return what follows the program's name on its command line, whatever it calculates."""
@@ -196,6 +202,10 @@ class Engine(Params):
         """
         raise NotImplementedError
 
+    def read_energies(self, directory: Path, n_frames: int) -> list[float]:
+        """Return the energies of the frames of `write_frames`, eV; raises `EngineError` unless all are there."""
+        raise NotImplementedError
+
     def read_dynamics(self, directory: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
         """Read the frames of ``dynamics.steps``, each by itself: its step, and its label or what is wrong with it.
 
@@ -219,12 +229,7 @@ class Engine(Params):
     def check_program(self, launcher: Sequence[str], env: Mapping[str, str]) -> Iterator[Problem]:  # noqa: ARG002
         """Yield what is wrong with a program that is there; as `check`, but resource.json is known, and it may be run.
 
-        Parameters
-        ----------
-        launcher
-            As `command` takes it.
-        env
-            The task's own environment variables.
+        ``launcher`` is what `command` takes, and ``env`` holds the task's own environment variables.
         """
         yield from ()
 

@@ -26,10 +26,10 @@ from al_driver.schema.elements import TypeMap
 from al_driver.schema.learn import KnownTable, Learn
 from al_driver.schema.nouns import AnyEngine, NamedLabel, describe_unknown, keep, name_in_label
 from al_driver.schema.relax import Relax, find_wrong_engine
+from al_driver.schema.unrelaxed import UnrelaxedModel
 from al_driver.screen.acquisition import Acquisition
 from al_driver.screen.baselines.clusters import ClusterModel
 from al_driver.screen.baselines.ewald import EwaldModel
-from al_driver.screen.baselines.unrelaxed import UnrelaxedModel
 from al_driver.screen.candidates import CandidateEntry
 from al_driver.screen.filters import Filters
 from al_driver.screen.intercalation import Intercalation

@@ -51,7 +51,7 @@ def describe(finding: Finding) -> str:
         return f"is missing; legal are {', '.join(place.legal_tags)}"
     if kind == "union_tag_invalid":
         tag = place.value[finding.tag]
-        hint = hint_at_ase(str(tag)) if "ase" in place.legal_tags else ""
+        hint = hint_at_ase(str(tag)) if finding.tag == "engine" else ""
         return f"{_show(tag)} is not known here{hint or nearest(str(tag), place.legal_tags)}"
     if kind in {"too_short", "too_long"}:
         return f"needs {_length(finding)}; found {finding.context.get('actual_length')}"

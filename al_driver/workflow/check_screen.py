@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from al_driver.data.frames import sort_by_type
 from al_driver.engines.base import Calculation, Engine
@@ -13,9 +14,9 @@ from al_driver.errors import Problem
 from al_driver.schema.learn import KnownTable, Learn
 from al_driver.schema.resource import Resources
 from al_driver.schema.screen import Model, ScreenParams, column_of
+from al_driver.schema.unrelaxed import UnrelaxedModel
 from al_driver.screen.baselines.clusters import ClusterModel
 from al_driver.screen.baselines.ewald import EwaldModel
-from al_driver.screen.baselines.unrelaxed import UnrelaxedModel
 from al_driver.screen.candidates import CandidateEntry, make_candidates
 from al_driver.screen.job import SMALLEST_KNOWN
 from al_driver.screen.parents import read_parents
@@ -78,7 +79,7 @@ def _check_model(model: Model) -> Iterable[Problem]:
     elif isinstance(model, ClusterModel):
         model.read_known()
     elif isinstance(model, UnrelaxedModel):
-        return model.engine.check(tuple(model.engine.magmoms))
+        return model.engine.check(chemical_symbols[1:])
     return ()
 
 

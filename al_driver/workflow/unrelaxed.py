@@ -9,7 +9,7 @@ from ase import Atoms
 from al_driver.data.frames import Array
 from al_driver.jobs.task import Task
 from al_driver.layout import task_name
-from al_driver.screen.baselines.unrelaxed import UnrelaxedModel
+from al_driver.schema.unrelaxed import UnrelaxedModel
 from al_driver.workflow.context import Context
 from al_driver.workflow.step import Step
 

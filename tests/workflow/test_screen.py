@@ -164,6 +164,16 @@ def test_the_example_is_sound_and_its_counts_are_foretold(folder):
             },
             "models[1].engine",
         ),
+        (
+            {
+                "models": {
+                    "model": "unrelaxed",
+                    "engine": {"engine": "lammps", "pair_style": "sw", "pair_coeff": ["* * Si"]},
+                },
+                "rank": {"property": "unrelaxed"},
+            },
+            "models.engine.engine: this engine calculates one frame at a time",
+        ),
         ({"models": {"model": "ewald", "charges": CHARGES}, "rank": {"property": "ewald"}}, "says nothing of Ni"),
         ({"candidates": ["missing.cif"]}, "candidates[0]: does not exist"),
         ({"candidates": [{"path": "ncm811.cif"}]}, "take a larger supercell"),

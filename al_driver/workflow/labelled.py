@@ -111,7 +111,7 @@ def find_label_steps(work: WorkFolder) -> Iterator[LabelStep]:
     folders = [work.root / "label"] if is_init else [work.step(index, "label") for index in work.iterations()]
     for folder in folders:
         record = Record.read(folder)
-        if record is not None:
+        if record is not None and "identity" in record.inputs:  # values of a table are no frames
             yield LabelStep(work, folder, record, is_init)
             yield from (LabelStep(work, one.folder, one.record, is_init) for one in find_retries(folder))
 

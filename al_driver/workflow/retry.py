@@ -97,6 +97,8 @@ def retry(
     if reason is not None and reason not in get_args(Reason):
         raise ConfigError(f"--reason {reason}: there is no such reason{nearest(reason, get_args(Reason))}")
     folder = find_work_folder(Path(directory), "al retry")
+    if History(folder.history).read()["kind"] == "screen":
+        raise ConfigError(f"{folder.root} is of an `al screen`, which takes `--redo K/label` in place of `al retry`.")
     changes = read_changes(settings)
     params, resources = _load(folder, param, resource)
     engine = params.label_engine

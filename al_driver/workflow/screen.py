@@ -15,7 +15,7 @@ from ase import Atoms
 
 from al_driver.data.frames import read_frames, write_frames
 from al_driver.data.sources import find_paths
-from al_driver.errors import ConfigError, Problem
+from al_driver.errors import ConfigError, Problem, StateMismatch
 from al_driver.files import hash_path, write_atomic
 from al_driver.layout import (
     CANDIDATES_FILE,
@@ -189,9 +189,6 @@ def _rank(
     """
     rules = {name: identity(getattr(params, name)) for name in RULES}
     step = Step("rank", context.folder.root / "rank", rules | (value_inputs(params) if labels else {}), after)
-    before = Record.read(step.folder)
-    if before is not None and before.fingerprint != step.fingerprint:
-        log.info("rank: by other rules or labels now; the old ranking is %s", set_aside(step.folder).name)
     name, known = params.rank.property, labels.known if labels else {}
 
     def work() -> dict[str, Any]:
@@ -215,7 +212,12 @@ def _rank(
         counts |= {"intercalation": rules["intercalation"]}
         return counts | {"property": name, "unit": begin.unit(params), "lines": describe(ranking.reasons)}
 
-    result = context.run_step(step, work, [RANKED_FILE, SELECTED_FILE, STRUCTURES_DIR]).result
+    outputs = [RANKED_FILE, SELECTED_FILE, STRUCTURES_DIR]
+    try:
+        result = context.run_step(step, work, outputs).result
+    except StateMismatch:  # it is derived
+        log.info("rank: by other rules or labels now; the old ranking is %s", set_aside(step.folder).name)
+        result = context.run_step(step, work, outputs).result
     log.info("rank: %s", result["lines"])
     labelled = f", {result['known']} of them labelled" if labels else ""
     log.info(

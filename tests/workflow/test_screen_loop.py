@@ -189,6 +189,10 @@ def test_an_engine_relaxes_and_labels_and_a_failure_costs_one_candidate(tmp_path
     frames = [frame for path in tmp_path.glob("work/iter.*/label/labelled.extxyz") for frame in ase.io.iread(path)]
     energy = next(frame.get_potential_energy() for frame in frames if frame.info["id"] == best.info["id"])
     assert best.info["known_heat"] == pytest.approx((energy - sum(references[one] for one in symbols)) / len(best))
+    screen(*files, redo="1/label")
+    assert al_driver.status(tmp_path / "work")["iterations"][1]["label"]["reused"] == 2
+    with pytest.raises(ConfigError, match="takes `--redo K/label`"):
+        al_driver.retry(tmp_path / "work")
     out = tmp_path / "gathered"
     al_driver.gather(tmp_path / "work", out)  # the labels are data like any other, and twins count once
     n_distinct = len({round(value, 3) for value in labelled.values()})

@@ -36,14 +36,8 @@ from al_driver.screen.intercalation import Intercalation
 from al_driver.screen.properties import UNITS
 from al_driver.structures.screened import DEFAULT_WORK_DIR
 
-_RESERVED = {
-    *all_properties,
-    "id",
-    "virial",
-    "pbc",
-    "Lattice",
-    "Properties",
-}  # mean something else in a frame's comment
+_RESERVED = {*all_properties, "id", "virial", "pbc", "Lattice", "Properties"}
+"""What means something else in the comment of a frame."""
 
 
 def _find_model(name: str, info: ValidationInfo) -> str:

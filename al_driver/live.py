@@ -261,7 +261,8 @@ def print_conversion(result: "Conversion", console: Console) -> None:
     gap = f", {result.gap} between training and validation" if result.gap else ""
     say(f"{many(len(result.files), 'file')}, {many(n_frames, 'frame')}{_counts(result.left_out)}{gap}")
     if result.repeated:
-        say(f"{many(result.repeated, 'frame')} of them equal others, and count twice; `al gather` takes each once")
+        words = "is the structure of another" if result.repeated == 1 else "are structures of others"
+        say(f"{many(result.repeated, 'frame')} of them {words}, and count twice; `al gather` takes each once")
     programs = sorted({loaded.source.format.partition("/")[0] for loaded in result.files if loaded.is_labelled})
     if len(programs) > 1 and not {"deepmd", "extxyz"} & set(programs):
         say(f"of several programs ({', '.join(programs)}): energies of two references have no common zero")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from al_driver.data.reference import REFERENCE
 from al_driver.layout import ARCHIVE_FILE
 from al_driver.words import many
 
@@ -88,6 +89,8 @@ def _reference(row: Mapping[str, Any], settings: Mapping[str, Any] | None, ledge
         yield "calculated by", ", ".join(filter(None, (row.get("engine"), program, hashes)))
     if settings:
         yield "settings", _settings(settings)
+    if row.get(REFERENCE):
+        yield "reference", row[REFERENCE]
     if row.get("calculation"):
         host = f", on {row['host']}" if row.get("host") else ""
         seconds = f" in {row['seconds']:.1f} s" if row.get("seconds") is not None else ""

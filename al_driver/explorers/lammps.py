@@ -22,6 +22,7 @@ from al_driver.explorers.lammps_template import check_template, make_values, ren
 from al_driver.explorers.sweep import check_sweep, make_trajectories, read_entries
 from al_driver.files import find_disk_error
 from al_driver.schema.base import Bool, UserPath
+from al_driver.schema.likely import check_timestep
 
 INPUT_FILE = "in.lammps"
 DATA_FILE = "structure.data"
@@ -129,6 +130,8 @@ class LammpsExplorer(Explorer):
         for problem in check_sweep(self, type_map):
             sound = False
             yield problem
+        for key, job in self._jobs().items():
+            yield from check_timestep(job.timestep, f"{key}.timestep")
         if self.template is None:
             return
         for problem in check_template(self.template, self._jobs(), relative=relative):

@@ -45,7 +45,6 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
     report.collect(lambda: check_target(params))
     report.collect(lambda: check_data(params, resources, read=render))
-    report.collect(lambda: check_references(params))
     for key, made_by in open_init_bulks(params):
         nested = Report()
         check_init_files(nested, made_by)
@@ -55,6 +54,8 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
         report.collect(lambda: _check_trainer(params, resources))
         report.collect(lambda: check_program(resources, "explore", params.explore.default_command))
         check_engines(report, resources, {"label": {label_key: params.label_engine}})
+    if not any(problem.key.startswith(label_key) for problem in report.errors):
+        report.collect(lambda: check_references(params))
     report.set_by_driver += [f"train: {line}" for line in params.train.set_by_driver(params.type_map)]
     report.set_by_driver += [f"explore: {line}" for line in params.explore.set_by_driver()]
     report.set_by_driver += [f"label: {line}" for line in params.label_engine.set_by_driver()]
@@ -139,5 +140,5 @@ def _describe(trajectory: Trajectory) -> str:
     pressure = "" if trajectory.pressure is None else f", {trajectory.pressure:g} bar"
     return (
         f"  {trajectory.structure} ({many(len(trajectory.atoms), 'atom')}), {trajectory.job.ensemble}, {temperature}"
-        f"{pressure}, {many(trajectory.job.n_steps, 'step')}"
+        f"{pressure}, {many(trajectory.job.n_steps, 'step')} of {trajectory.job.timestep:g} ps"
     )

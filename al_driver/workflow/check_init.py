@@ -8,6 +8,7 @@ from al_driver.data.sources import read_structures
 from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure
+from al_driver.schema.likely import check_scale, check_timestep
 from al_driver.schema.relax import Relax
 from al_driver.schema.resource import Resources
 from al_driver.schema.suggest import nearest
@@ -16,9 +17,6 @@ from al_driver.workflow.check_programs import check_engines, check_resources, re
 from al_driver.workflow.foretell import expected_counts, expected_split
 from al_driver.workflow.outliers import second_look
 from al_driver.workflow.report import Report, render_files
-
-LONG_TIMESTEP = 0.01  # ps
-LIKELY_SCALE = (0.7, 1.5)
 
 
 def check_init_bulk(params: InitBulkParams, resources: Resources | None, *, render: bool = False) -> Report:
@@ -104,18 +102,10 @@ def _set_in_inputs(wanted: Mapping[Calculation, Mapping[str, Engine]]) -> dict[s
 
 def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -> Iterator[Problem]:
     """Read an entry's structures, and write an engine's input of each kind for the first."""
-    if entry.aimd is not None and entry.aimd.timestep > LONG_TIMESTEP:
-        yield Problem(
-            f"{entry.aimd.timestep:g} ps is a long step; 0.001 is common", "aimd.timestep", severity="warning"
-        )
+    if entry.aimd is not None:
+        yield from check_timestep(entry.aimd.timestep, "aimd.timestep")
     for index, factor in enumerate(entry.scale):
-        if not LIKELY_SCALE[0] <= factor <= LIKELY_SCALE[1]:
-            yield Problem(
-                f"{factor:g} makes the volume {factor**3:.3g} times as large; factors of the cell vectors are near 1, "
-                "e.g. [0.96, 1.0, 1.04]",
-                f"scale[{index}]",
-                severity="warning",
-            )
+        yield from check_scale(factor, f"scale[{index}]")
     for atoms in read_structures(entry.path, params.type_map):
         check_size(atoms, entry.supercell)
         if entry.aimd is not None and len(make_supercell(atoms, entry.supercell)) == 1:

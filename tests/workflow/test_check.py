@@ -66,7 +66,7 @@ def test_a_sound_run_has_no_problem_and_a_plan(folder: Path) -> None:
     assert report.plan[0].startswith("0/train: 2 trainings, each: ")
     assert report.plan[1:3] == [
         "0/explore: 1 trajectory, each: lmp -in in.lammps -log none -nocite",
-        "  si (8 atoms), nvt, 100 K, 40 steps",
+        "  si (8 atoms), nvt, 100 K, 40 steps of 0.001 ps",
     ]
     assert report.plan[3].startswith("0/label: at most 4 frames, each: lmp -in")
     assert {"train/input.json", "explore/in.lammps", "label/in.lammps"} <= set(report.inputs)
@@ -256,6 +256,23 @@ def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: 
     assert warning.startswith(
         f"structures[0].scale[1]: {factor:g} makes the volume {volume} times as large; factors of"
     )
+
+
+def test_a_timestep_in_other_units_is_a_warning(folder: Path) -> None:
+    job = {**RUN["explore"]["iterations"][0][0], "timestep": 1.0}
+    report = check_param(folder, {"explore": {"iterations": [[job]]}})
+    assert told(report) == []
+    assert told(report, "warning") == ["explore.iterations[0].jobs[0].timestep: 1 ps is a long step; 0.001 is common"]
+
+
+def test_a_reference_that_is_wrong_itself_is_not_compared_with_that_of_the_data(folder: Path) -> None:
+    initial = {**INIT, "label": {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}}
+    (folder / "init.json").write_text(json.dumps(initial))
+    label = {"engine": "ase", "calculator": "ase.calculators.emt.EMTT"}
+    param = RUN | {"init_data": [{"init_bulk": "init.json"}], "valid_data": [], "label": label}
+    (folder / "param.json").write_text(json.dumps(param))
+    (error,) = told(check(folder / "param.json", folder / "resource.json"))
+    assert error.startswith("label") and "EMTT" in error
 
 
 def test_swapped_files_are_told_in_one_line(folder: Path) -> None:

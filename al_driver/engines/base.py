@@ -279,7 +279,7 @@ class Engine(Params):
     def told_reference(self) -> dict[str, str]:
         """Return what an output of these settings would tell of them, as `data.reference` has it; nothing if unknown.
 
-        What follows from a structure is left out.
+        What follows from a structure is left out; what the user gives frames apart stands empty, and is not compared.
         """
         return {}
 

@@ -119,8 +119,11 @@ def describe_other(settings: dict[str, Any] | None, engine: Engine) -> str:
 def check_told(told: Sequence[Reference], engine: Engine) -> Iterator[Problem]:
     """Yield in what references that outputs tell differ, from one another and from the run's own; where the hash of
     their settings is all that frames of this program tell, that it is another is a warning."""
-    printed = ("`label`", engine.told_reference())
-    if difference := describe_mixed([printed, *told]):
+    printed = engine.told_reference()
+    varied = {key for key, value in printed.items() if not value}  # from one frame of the run to another
+    both = [("`label`", printed), *told]
+    compared = [(place, {key: each[key] for key in each if key not in varied}) for place, each in both]
+    if difference := describe_mixed(compared):
         yield Problem(f"labels of different references: {difference}\n  Use one reference for all; {ALLOW}")
         return
     own = engine.identity()[:SHORT]

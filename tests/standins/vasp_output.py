@@ -120,6 +120,10 @@ class Writer:
             f"   TEBEG  = {number('TEBEG', 0):6.1f};   TEEND  = {number('TEEND', 0):6.1f} temperature during run\n"
             f"   NELECT =  {number('NELECT', n_electrons):11.4f}    total number of electrons\n\n"
         )
+        if "LDAUU" in given.tags:
+            rows = {"angular momentum": "LDAUL", "U (eV)          ": "LDAUU", "J (eV)          ": "LDAUJ"}
+            out.write(" LDA+U is selected, type is set to LDAUTYPE =  2\n")
+            out.writelines(f"   {words} for each species {tag} = {given.tags[tag]}\n" for words, tag in rows.items())
         out.write(f"{RULE}\n\n")
         self._outcar_cell(given.atoms)
         points = [np.array(index) / given.grid for index in np.ndindex(*given.grid)]

@@ -46,13 +46,14 @@ def read_vasprun(path: Path) -> Iterator[Step]:
         If it is no vasprun.xml.
     """
     run, number, parameters = _Run(), 0, ET.Element("parameters")
+    incar: ET.Element | None = None
     with open_stream(path) as stream:
         try:
             for _, element in ET.iterparse(stream):  # noqa: S314  (a user's own file)
                 if element.tag == "generator":
                     run.info["version"] = _text(element, "i[@name='version']", "unknown")
                 elif element.tag == "incar":
-                    run.has_learned = is_on(element, "ML_LMLFF")
+                    incar, run.has_learned = element, is_on(element, "ML_LMLFF")
                 elif element.tag == "parameters":
                     run.has_learned |= is_on(element, "ML_LMLFF")
                     parameters = element
@@ -62,7 +63,7 @@ def read_vasprun(path: Path) -> Iterator[Step]:
                 elif element.tag == "atominfo":
                     names = [_text(row, "c", "") for row in element.iterfind("array[@name='atoms']/set/rc")]
                     run.numbers = np.array([atomic_numbers[name] for name in names])
-                    run.info[REFERENCE] = format_reference(told_in_vasprun(parameters, element))
+                    run.info[REFERENCE] = format_reference(told_in_vasprun(incar, parameters, element))
                 elif element.tag == "calculation":
                     number += 1
                     if run.numbers is None or not run.max_steps:

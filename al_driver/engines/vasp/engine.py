@@ -196,7 +196,8 @@ class Vasp(Engine):
 
     def told_reference(self) -> dict[str, str]:
         incars = [read_incar(self._incar("label", name)) for name in (None, *self.incar_of)]
-        return told_of(incars, {symbol: read_of_element(path, symbol) for symbol, path in self.potcar.items()})
+        potentials = {symbol: read_of_element(path, symbol) for symbol, path in self.potcar.items()}
+        return told_of(incars, potentials, self.magmoms, self.ldau)
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         return {

@@ -2,28 +2,55 @@
 
 from collections.abc import Mapping, Sequence
 
-from al_driver.data.formats.vasp_head import tell
+from al_driver.data.formats.vasp_head import OFF, tell
 from al_driver.data.reference import Told
+from al_driver.engines.sites import element_of
 from al_driver.engines.vasp.incar import Tags, is_true, number
 from al_driver.engines.vasp.potentials import Potential
+from al_driver.engines.vasp.sites import Hubbard
 
-_DEFAULTS = {"ISMEAR": 1.0, "SIGMA": 0.2, "IVDW": 0.0}
+_DEFAULTS = {"ISMEAR": 1.0, "SIGMA": 0.2, "ISPIN": 1.0, "AEXX": 0.25, "HFSCREEN": 0.0}
+_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR")
 
 
-def told_of(incars: Sequence[Tags], potentials: Mapping[str, Potential]) -> Told:
-    """Return what all frames have, whichever INCAR is theirs.
+def told_of(
+    incars: Sequence[Tags],
+    potentials: Mapping[str, Potential],
+    magmoms: Mapping[str, float],
+    ldau: Mapping[str, Hubbard],
+) -> Told:
+    """Return what each frame has, whichever INCAR is its own; empty is what differs from one INCAR to another.
 
-    Left out are a cutoff that the potentials of a structure give, and ISPIN where its moments do.
+    Left out is what depends on the structure: a cutoff that its potentials give, the U of an element whose atoms have
+    several.
     """
-    first, *others = (_told_of(tags, potentials) for tags in incars)
-    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    each = [_told_of(tags, potentials, magmoms, ldau) for tags in incars]
+    names = dict.fromkeys(name for told in each for name in told)
+    values = {name: {told.get(name, "") for told in each} for name in names}
+    return {name: found.pop() if len(found) == 1 else "" for name, found in values.items()}
 
 
-def _told_of(tags: Tags, potentials: Mapping[str, Potential]) -> Told:
+def _told_of(
+    tags: Tags, potentials: Mapping[str, Potential], magmoms: Mapping[str, float], ldau: Mapping[str, Hubbard]
+) -> Told:
     functionals = {potential.functional for potential in potentials.values()}
     found = {name: str(number(tags, name, default)) for name, default in _DEFAULTS.items()}
-    found |= {name: str(number(tags, name, 0)) for name in ("ENCUT", "ISPIN") if name in tags}
-    found["GGA"] = tags.get("GGA", functionals.pop() if len(functionals) == 1 else "").strip("\"'")[:2]
-    found["METAGGA"] = tags.get("METAGGA", "").strip("\"'")
-    found["LHFCALC"] = "T" if is_true(tags, "LHFCALC") else "F"
-    return tell(found, list(potentials), [potential.title for potential in potentials.values()], ())
+    found |= {"ENCUT": str(number(tags, "ENCUT", 0))} if "ENCUT" in tags else {}
+    found |= {"ISPIN": "2"} if magmoms else {}
+    found |= {name: "T" if is_true(tags, name) else "F" for name in _TRUTHS}
+    found["IVDW"] = str(number(tags, "IVDW", 1.0 if is_true(tags, "LVDW") else 0.0))
+    found["METAGGA"] = tags.get("METAGGA", OFF["METAGGA"])
+    found["GGA"] = tags.get("GGA", functionals.pop() if len(functionals) == 1 else "")
+    titles = [potential.title for potential in potentials.values()]
+    return tell(found, list(potentials), titles, [_hubbard(tags, symbol, ldau) for symbol in potentials])
+
+
+def _hubbard(tags: Tags, symbol: str, ldau: Mapping[str, Hubbard]) -> str:
+    """Return the U of all atoms of an element; nothing where it is the INCAR's, or of some of them another."""
+    if not ldau:
+        return "" if is_true(tags, "LDAU") else "0"
+    own = {site: one.u for site, one in ldau.items() if element_of(site) == symbol}
+    if not own:
+        return "0"
+    values = set(own.values()) if symbol in own else {*own.values(), 0.0}
+    return str(values.pop()) if len(values) == 1 else ""

@@ -140,11 +140,21 @@ def test_logs_of_cp2k_and_its_own_input(tmp_path: Path) -> None:
     logs = [FILES / name / "out.log.gz" for name in ("cp2k_md", "cp2k_strain_0")]
     (hint,) = al_driver.convert(logs, tmp_path / "out").hints
     assert f"CUTOFF is 60 in {logs[0]}, 150 in {logs[1]}" in hint
-    (tmp_path / "cp2k.inp").write_text("&FORCE_EVAL\n&DFT\n&MGRID\nCUTOFF 3.0E+2\n&END\n&END\n&END\n")
+    text = (logs[1].parent / "in.inp").read_text()
+    (tmp_path / "cp2k.inp").write_text(
+        text.replace("CUTOFF 300\n", "CUTOFF 3.0E+2\n").replace("GTH-PADE-q4", "gth-pade-Q4")
+    )
     engine = Cp2k.model_validate({"engine": "cp2k", "input": str(tmp_path / "cp2k.inp")})
-    assert engine.told_reference() == {"CUTOFF": "150"}
+    kinds = {"basis Si": "SZV-MOLOPT-SR-GTH", "potential Si": "GTH-PADE-Q4"}
+    assert engine.told_reference() == {"CUTOFF": "150", "functional": "PADE", **kinds}
     told = references_in(info for block in load_source(Source(logs[1], "cp2k/output")).blocks for info in block.infos)
     assert not list(check_told(told, engine))
     other = references_in(info for block in load_source(Source(logs[0], "cp2k/output")).blocks for info in block.infos)
     (error,) = check_told(other, engine)
     assert "CUTOFF is 150 in `label`, 60 in" in error.message
+    keys = {"engine": "cp2k", "input": str(tmp_path / "cp2k.inp"), "basis": {"Si": "DZVP-GTH"}}
+    (error,) = check_told(told, Cp2k.model_validate(keys))
+    assert "basis Si is DZVP-GTH in `label`, SZV-MOLOPT-SR-GTH in" in error.message
+    (tmp_path / "cp2k.inp").write_text(text.replace("&XC_FUNCTIONAL PADE", "&XC_FUNCTIONAL PBE"))
+    (error,) = check_told(told, engine)
+    assert "functional is PBE in `label`, PADE in" in error.message

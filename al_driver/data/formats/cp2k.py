@@ -169,7 +169,8 @@ def _read_reference(text: str) -> Told:
     told = {name: "+".join(dict.fromkeys(pattern.findall(text))) for name, pattern in _REFERENCE.items()}
     told["CUTOFF"] = round_number(told["CUTOFF"], 1)
     for symbol, block in _KIND.findall(text):
-        told |= {f"{name} {symbol}": found[1] for name, pattern in _OF_KIND.items() if (found := pattern.search(block))}
+        found = {name: pattern.search(block) for name, pattern in _OF_KIND.items()}
+        told |= {f"{name} {symbol}": match[1].upper() for name, match in found.items() if match}
     return {name: value for name, value in told.items() if value}
 
 

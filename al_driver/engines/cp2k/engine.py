@@ -12,9 +12,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
-from al_driver.data.formats.steps import parse_float
 from al_driver.data.frames import Label
-from al_driver.data.reference import round_number
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.cp2k import scf
 from al_driver.engines.cp2k.base_input import (
@@ -44,6 +42,7 @@ from al_driver.engines.cp2k.check import (
 from al_driver.engines.cp2k.motion import WORDS, set_dynamics, set_relaxation, turn_upright
 from al_driver.engines.cp2k.result import INPUT, OUTPUT, SENT, is_done, read_relaxed, read_single, read_trajectory
 from al_driver.engines.cp2k.sections import Section, format_sections, read_sections
+from al_driver.engines.cp2k.told import describe_told
 from al_driver.engines.kpoints import kpoint_grid
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.files import hash_path
@@ -218,9 +217,9 @@ class Cp2k(Engine):
         return scf.thresholds_of(read_base(self.input))
 
     def told_reference(self) -> dict[str, str]:
-        grid = read_base(self.input).find("FORCE_EVAL", "DFT", "MGRID") or Section("MGRID")
-        cutoff = parse_float(grid.value("CUTOFF"))  # Ry; no number where it says another unit
-        return {"CUTOFF": round_number(cutoff / 2, 1)} if np.isfinite(cutoff) else {}
+        root = read_base(self.input)
+        names = {kind: self._names(root, kind) for kind in FILES}
+        return describe_told(root.find("FORCE_EVAL", "DFT") or Section("DFT"), names)
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         """Return the user's &FORCE_EVAL as it is used, however it is written, with the content of files beside it."""

@@ -263,9 +263,6 @@ def print_conversion(result: "Conversion", console: Console) -> None:
     if result.repeated:
         words = "is the structure of another" if result.repeated == 1 else "are structures of others"
         say(f"{many(result.repeated, 'frame')} of them {words}, and count twice; `al gather` takes each once")
-    programs = sorted({loaded.source.format.partition("/")[0] for loaded in result.files if loaded.is_labelled})
-    if len(programs) > 1 and not {"deepmd", "extxyz"} & set(programs):
-        say(f"of several programs ({', '.join(programs)}): energies of two references have no common zero")
     for name, count in result.written.items():
         say(f"{_place(result.out, name)}  {many(count, 'frame')}")
     say(f"elements in order: {' '.join(result.type_map)}")

@@ -1,7 +1,8 @@
 """What outputs print of their reference: cutoff, functional, potentials; one line, ``info["reference"]`` of a frame.
 
 Only what every program says in few words and what makes another reference whatever else stands in the input. Two
-outputs are compared in the words that both have: ``potential Si`` is told where there is silicon. eV, μ_B.
+outputs are compared in the words that both have: ``potential Si`` is told where there is silicon; and those of two
+programs in nothing but that. eV, μ_B.
 """
 
 from collections import Counter
@@ -14,7 +15,10 @@ from al_driver.layout import LEDGER_FILE
 from al_driver.words import shown_path
 
 REFERENCE = "reference"
+PROGRAM = "program"
 SETTINGS = "settings"
+_FORMATS = {"deepmd", "extxyz"}
+"""Formats that are no program's."""
 MOST_SHOWN = 3
 Told = dict[str, str]
 """By name: ``{"ENCUT": "520", "TITEL Si": "PAW_PBE Si 05Jan2001"}``."""
@@ -59,19 +63,25 @@ def references_in(infos: Iterable[Mapping[str, Any]], folder: Path | None = None
     folder
         Where relative sources start.
     """
-    found: dict[tuple[str, str, str], str] = {}
+    found: dict[tuple[str, ...], str] = {}
     for info in infos:
-        text, settings = str(info.get(REFERENCE, "")), str(info.get(SETTINGS, ""))[:SHORT]
-        if text or settings:
+        told = str(info.get(REFERENCE, "")), _program_of(info), str(info.get(SETTINGS, ""))[:SHORT]
+        if any(told):
             source = str(info.get("source", "data"))
-            found.setdefault((source, text, settings), f"frame {info['step']} of " if "step" in info else "")
-    n_of = Counter(source for source, _, _ in found)
+            found.setdefault((source, *told), f"frame {info['step']} of " if "step" in info else "")
+    n_of = Counter(source for source, *_ in found)
     references: list[Reference] = []
-    for (source, text, settings), frame in found.items():
+    for (source, text, program, settings), frame in found.items():
         file = source if folder is None else shown_path((folder / source).resolve())
-        told = parse_reference(text) | ({SETTINGS: settings} if settings else {})
-        references.append((f"{frame if n_of[source] > 1 else ''}{file}", told))
+        words = {name: value for name, value in ((PROGRAM, program), (SETTINGS, settings)) if value}
+        references.append((f"{frame if n_of[source] > 1 else ''}{file}", words | parse_reference(text)))
     return references
+
+
+def _program_of(info: Mapping[str, Any]) -> str:
+    """Return the program's name in small letters; of what dpdata read, that of the format."""
+    format = str(info.get("format", "")).partition("/")[0]
+    return str(info.get(PROGRAM, "" if format in _FORMATS else format)).lower()
 
 
 def references_of(systems: Sequence[Path]) -> list[Reference]:
@@ -99,15 +109,32 @@ def references_of(systems: Sequence[Path]) -> list[Reference]:
 def describe_mixed(told: Iterable[Reference]) -> str:
     """Say in what references differ, each told with its place; nothing where they agree in all that two of them tell.
 
+    Hashes of settings are not compared: they change with a threshold or an element too, see `describe_hashes`.
+
     >>> describe_mixed([("a/OUTCAR", {"ENCUT": "400"}), ("b/OUTCAR", {"ENCUT": "520", "GGA": "PE"})])
     'ENCUT is 400 in a/OUTCAR, 520 in b/OUTCAR'
     """
+    places = _places_of(told)
+    places.pop(SETTINGS, None)
+    if len(places.get(PROGRAM, ())) > 1:
+        return _describe(PROGRAM, places[PROGRAM])
+    apart = [_describe(key, found) for key, found in places.items() if len(found) > 1]
+    return "; ".join(apart[:MOST_SHOWN]) + (f"; and {len(apart) - MOST_SHOWN} more" if len(apart) > MOST_SHOWN else "")
+
+
+def describe_hashes(told: Iterable[Reference]) -> str:
+    """Say where the hashes of settings differ, which alone do not tell whether it is in the reference."""
+    hashes = _places_of(told).get(SETTINGS, {})
+    return _describe("the hash of the settings", hashes) if len(hashes) > 1 else ""
+
+
+def _places_of(told: Iterable[Reference]) -> dict[str, dict[str, str]]:
+    """Return by key the values that are told, each with the first place."""
     places: dict[str, dict[str, str]] = {}
     for place, values in told:
         for key, value in values.items():
             places.setdefault(key, {}).setdefault(value, place)
-    apart = [_describe(key, found) for key, found in places.items() if len(found) > 1]
-    return "; ".join(apart[:MOST_SHOWN]) + (f"; and {len(apart) - MOST_SHOWN} more" if len(apart) > MOST_SHOWN else "")
+    return places
 
 
 def _describe(key: str, found: Mapping[str, str]) -> str:

@@ -125,8 +125,9 @@ class Engine(Params):
     takes_many: ClassVar[bool] = False
     """Whether one process labels many frames: `write_frames` and `read_energies`."""
 
-    default_command: ClassVar[str]
-    """The program that runs when resource.json names none."""
+    default_command: ClassVar[str]  # the program that runs when resource.json names none
+    program: ClassVar[str] = ""
+    """What ``info["program"]`` of its labels says, in small letters; nothing where that is the calculator's name."""
     output_name: ClassVar[str] = "output"
     """The file, in the task's folder, that takes the program's stdout and stderr."""
 

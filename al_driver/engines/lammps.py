@@ -46,6 +46,7 @@ class LammpsEngine(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "lmp"
+    program: ClassVar[str] = "lammps"
 
     engine: Literal["lammps"]
     pair_style: str

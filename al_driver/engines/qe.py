@@ -89,6 +89,7 @@ class QuantumEspresso(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "pw.x"
+    program: ClassVar[str] = "pw.x"
     by_name: ClassVar[frozenset[str]] = frozenset({"pseudopotentials"})
     output_name: ClassVar[str] = "pw.out"
     scratch: ClassVar[tuple[str, ...]] = (f"{PREFIX}.*",)

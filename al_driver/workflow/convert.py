@@ -25,7 +25,7 @@ from al_driver.schema.suggest import nearest
 from al_driver.words import many
 from al_driver.workflow.convert_files import load_sources
 from al_driver.workflow.convert_hints import hint_at_gather, hint_at_lost, hint_at_mixed
-from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, is_same_run
+from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, drop_twins
 from al_driver.workflow.split import Split, split_frames
 from al_driver.workflow.target import check_target
 
@@ -181,25 +181,9 @@ def _collect(inputs: Sequence[Path | str], format: str | None, result: Conversio
 def _sort_out(files: Sequence[Loaded], result: Conversion) -> None:
     """Keep what can be converted together."""
     result.refused += [refused(loaded) for loaded in files if loaded.problem]
-    result.files = _without_twins([loaded for loaded in files if not loaded.problem], result)
+    result.files, aside = drop_twins([loaded for loaded in files if not loaded.problem])
+    result.aside += aside
     _part_unlabelled(result)
-
-
-def _without_twins(files: list[Loaded], result: Conversion) -> list[Loaded]:
-    """Leave aside one of an OUTCAR and a vasprun.xml in one folder that tell of the same run.
-
-    The one with less; of equal ones the vasprun.xml, since a label too is read from the OUTCAR (`engines.vasp.result`).
-    """
-    dropped: set[int] = set()
-    outcars = [loaded for loaded in files if loaded.source.format == "vasp/outcar"]
-    xmls = [loaded for loaded in files if loaded.source.format == "vasp/xml"]
-    for outcar in outcars:
-        for xml in xmls:
-            if outcar.source.path.parent == xml.source.path.parent and is_same_run(outcar, xml):
-                less, more = (xml, outcar) if len(xml.moments) <= len(outcar.moments) else (outcar, xml)
-                dropped.add(id(less))
-                result.aside.append((less.source.path, f"the same run as {more.source.path.name}, counted once"))
-    return [loaded for loaded in files if id(loaded) not in dropped]
 
 
 def _part_unlabelled(result: Conversion) -> None:

@@ -8,7 +8,7 @@ from ase import Atoms
 from al_driver.data.blocks import Block
 from al_driver.data.dataset import formula_name
 from al_driver.data.formats.load import Loaded
-from al_driver.data.reference import describe_mixed, references_in
+from al_driver.data.reference import describe_hashes, describe_mixed, references_in
 from al_driver.layout import WorkFolder
 from al_driver.words import shown_path
 from al_driver.workflow.split import Split, describe_lost
@@ -26,8 +26,11 @@ def hint_at_gather(inputs: Sequence[Path], sources: Sequence[Path]) -> Iterator[
 def hint_at_mixed(files: Sequence[Loaded]) -> Iterator[str]:
     """Say in what the references of frames differ; a run that trains on them together is refused."""
     infos = (info for loaded in files if loaded.is_labelled for block in loaded.blocks for info in block.infos)
-    if difference := describe_mixed(references_in(infos)):
+    told = references_in(infos)
+    if difference := describe_mixed(told):
         yield f"of different references, which do not belong into one training set: {difference}"
+    elif difference := describe_hashes(told):
+        yield f"{difference}: frames do not say in what"
 
 
 def _work_of_task(path: Path) -> Path | None:

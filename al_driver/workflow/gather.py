@@ -130,9 +130,8 @@ def _checked_format(out: Path, to: str | None) -> str:
 def _check_one_engine(steps: Sequence[LabelStep]) -> None:
     first = steps[0]
     for step in steps:
-        if step.engine != first.engine:
-            old, new = (one.record.inputs.get("label") for one in (first, step))
-            changes = list(describe_changes(old, new)) or ["the content of a file that it reads"]
+        old, new = (one.record.inputs.get("label") or {} for one in (first, step))
+        if changes := list(describe_changes(old, new)):
             raise ConfigError(
                 f"{first.folder} and {step.folder} were labelled by different references: {'; '.join(changes[:3])}\n"
                 "  Their energies do not make one dataset. Gather them apart, or say --allow-mixed."

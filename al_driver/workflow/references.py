@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from al_driver.data.ledger import SHORT
-from al_driver.data.reference import SETTINGS, Reference, describe_mixed, references_of
+from al_driver.data.reference import PROGRAM, SETTINGS, Reference, describe_hashes, describe_mixed, references_of
 from al_driver.data.sources import find_paths
 from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError, Problem, StateMismatch
@@ -24,6 +24,7 @@ from al_driver.workflow.initial import locate
 from al_driver.workflow.step import Record, describe_changes
 
 MOST_SHOWN = 4
+REMEDY = "Leave one of them out, or calculate its structures anew by `label`"
 ALLOW = '"allow_mixed": true trains on them together'
 MOST_LEVELS = 2
 """Folders from a system up to its work folder: ``init/dataset/Si8``, ``iter.0000/label/dataset/Si8``."""
@@ -117,20 +118,27 @@ def describe_other(settings: dict[str, Any] | None, engine: Engine) -> str:
 
 
 def check_told(told: Sequence[Reference], engine: Engine) -> Iterator[Problem]:
-    """Yield in what references that outputs tell differ, from one another and from the run's own; where the hash of
-    their settings is all that frames of this program tell, that it is another is a warning."""
-    printed = engine.told_reference()
-    varied = {key for key, value in printed.items() if not value}  # from one frame of the run to another
-    both = [("`label`", printed), *told]
+    """Yield in what references that outputs tell differ, from one another and from the run's own; where a hash of
+    their settings is all that frames of this program tell, that they are others is a warning."""
+    own = _tell_own(engine)
+    varied = {key for key, value in own.items() if not value}  # from one frame of the run to another
+    both = [("`label`", own), *told]
     compared = [(place, {key: each[key] for key in each if key not in varied}) for place, each in both]
     if difference := describe_mixed(compared):
-        yield Problem(f"labels of different references: {difference}\n  Use one reference for all; {ALLOW}")
-        return
-    own = engine.identity()[:SHORT]
-    other = next(((place, each[SETTINGS]) for place, each in told if each.get(SETTINGS, own) != own), None)
-    if other is not None:
-        words = f"{other[0]} was labelled with other settings than `label` has (hash {other[1]}, not {own})"
-        yield Problem(f"{words}; in what they differ is not told there", severity="warning")
+        yield Problem(f"labels of different references: {difference}\n  {REMEDY}; {ALLOW}")
+    elif difference := describe_hashes(compared):
+        yield Problem(
+            f"{difference}: frames do not say in what; a threshold is harmless, a cutoff is not", severity="warning"
+        )
+
+
+def _tell_own(engine: Engine) -> dict[str, str]:
+    """Return what an engine tells of its reference; nothing where its files are missing, which its own check tells."""
+    try:
+        told = {SETTINGS: engine.identity()[:SHORT], **engine.told_reference()}
+    except (ConfigError, OSError):
+        return {}
+    return told | ({PROGRAM: engine.program} if engine.program else {})
 
 
 def check_told_data(told: Sequence[Reference], noun: str, params: RunParams) -> Iterator[Problem]:

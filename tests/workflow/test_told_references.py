@@ -1,6 +1,7 @@
 """Outputs that tell of two references are not converted without a word, and not trained on together."""
 
 import gzip
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk
-from fake_run import LJ, make_folder, patch, read_param
+from fake_run import make_folder, patch, read_param
 
 import al_driver
 from al_driver.data.formats.load import Source, load_source
@@ -26,7 +27,7 @@ from vasp_case import make_keys, write_potcar
 
 FILES = Path(__file__).parents[1] / "data/files"
 OTHER_CUTOFF = ("ENCUT  =  800.0", "ENCUT  =  520.0")
-WATER = {"type_map": ["H", "O"], "label": LJ | {"elements": ["H", "O"]}}
+WATER = {"type_map": ["H", "O"], "label": {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}}
 
 
 def write_output(folder: Path, *changes: tuple[str, str], name: str = "OUTCAR") -> Path:
@@ -74,6 +75,42 @@ def test_two_outputs(tmp_path: Path, name: str, old: str, new: str, words: str) 
     assert not errors_of(make_run(tmp_path / "alone", other))
 
 
+def test_two_programs_have_no_common_zero(tmp_path: Path) -> None:
+    """Neither together, nor one of them with the run's own; and nothing more is compared."""
+    water, log = write_output(tmp_path / "one"), FILES / "cp2k_md/out.log.gz"
+    (hint,) = al_driver.convert([water, log], tmp_path / "out").hints
+    words = f"program is vasp in {water}, cp2k in {log}"
+    assert hint.endswith(words)
+    elements = {"type_map": ["H", "O", "Si"]}
+    (error,) = errors_of(make_run(tmp_path / "both", water, log, **elements))
+    assert words in error and "calculate its structures anew" in error
+    lammps = {"engine": "lammps", "pair_style": "lj/cut 5.0", "pair_coeff": ["* * 0.4 2.3"], "elements": ["H", "O"]}
+    (error,) = errors_of(make_run(tmp_path / "label", water, label=lammps))
+    assert f"program is lammps in `label`, vasp in {water}" in error
+
+
+def test_a_missing_file_of_the_reference_hides_nothing(tmp_path: Path) -> None:
+    keys = {"engine": "cp2k", "input": str(tmp_path / "none.inp")}
+    params = make_run(tmp_path / "run", write_output(tmp_path / "one"), label=keys, valid_data=[str(tmp_path / "none")])
+    (error,) = errors_of(params)
+    assert "valid_data[0]" in error and "does not exist" in error
+
+
+def test_what_the_outcar_shows_unconverged_does_not_come_in_by_the_vasprun(tmp_path: Path) -> None:
+    text = gzip.decompress((FILES / "OUTCAR.h2o.md.gz").read_bytes()).decode()
+    lines = text.splitlines(keepends=True)
+    step = [n for n, line in enumerate(lines) if line.startswith(" total energy-change (2. order)")]
+    ends = [n for n, line in enumerate(lines) if "aborting loop because EDIFF is reached" in line]
+    last = max(n for n in step if n < ends[1])
+    lines[last] = re.sub(r"\([^)]*\)\s*$", "(-0.1000000E-01)\n", lines[last])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/OUTCAR").write_text("".join(lines))
+    write_output(tmp_path / "run", name="vasprun.xml")
+    result = al_driver.convert(tmp_path / "run", tmp_path / "out")
+    assert [loaded.source.path.name for loaded in result.files] == ["OUTCAR"]
+    assert [reason for reason, _ in result.files[0].left_out] == ["scf_unconverged"]
+
+
 def test_both_files_of_one_run_and_other_elements_agree(tmp_path: Path) -> None:
     one, other = write_output(tmp_path / "one"), write_output(tmp_path / "other", name="vasprun.xml")
     assert not al_driver.convert([one, other], tmp_path / "out").hints
@@ -94,15 +131,16 @@ def test_frames_of_one_file_with_settings_of_two(tmp_path: Path) -> None:
     label = Label(atoms, -1.0, np.zeros((2, 3)), np.eye(3))
     hashes = ["a" * 16, "b" * 16]
     write_frames(tmp_path / "all.extxyz", [labelled_frame(label, {"settings": each}) for each in hashes])
-    words = f"settings is {'a' * 16} in frame 1 of {tmp_path}/all.extxyz, {'b' * 16} in frame 2 of"
+    words = f"the hash of the settings is {'a' * 16} in frame 1 of {tmp_path}/all.extxyz, {'b' * 16} in frame 2 of"
     (hint,) = al_driver.convert(tmp_path / "all.extxyz", tmp_path / "out").hints
     assert words in hint
-    (error,) = errors_of(read_param(make_folder(tmp_path / "run", init_data=[str(tmp_path / "all.extxyz")])))
-    assert words in error
+    params = read_param(make_folder(tmp_path / "run", init_data=[str(tmp_path / "all.extxyz")]))
+    (warning,) = check_data(params, None, read=True)
+    assert warning.severity == "warning" and f", {hashes[0]} in frame 1 of {tmp_path}/all.extxyz" in warning.message
     write_frames(tmp_path / "one.extxyz", [labelled_frame(label, {"settings": hashes[0]})])
     params = read_param(make_folder(tmp_path / "other", init_data=[str(tmp_path / "one.extxyz")]))
     (warning,) = check_data(params, None, read=True)
-    assert warning.severity == "warning" and f"(hash {hashes[0]}, not " in warning.message
+    assert warning.severity == "warning" and f"in `label`, {hashes[0]} in {tmp_path}/one.extxyz" in warning.message
 
 
 def test_an_output_and_the_runs_own_label(tmp_path: Path) -> None:

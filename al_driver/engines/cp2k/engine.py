@@ -72,6 +72,7 @@ class Cp2k(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "cp2k"
+    program: ClassVar[str] = "cp2k"
     by_name: ClassVar[frozenset[str]] = frozenset({"kinds"})
     output_name: ClassVar[str] = OUTPUT
     scratch: ClassVar[tuple[str, ...]] = tuple(

@@ -80,6 +80,7 @@ class Pwmat(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "PWmat"
+    program: ClassVar[str] = "pwmat"
     by_name: ClassVar[frozenset[str]] = frozenset({"pseudopotentials"})
     output_name: ClassVar[str] = STDOUT
     scratch: ClassVar[tuple[str, ...]] = (

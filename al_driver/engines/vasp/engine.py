@@ -57,6 +57,7 @@ class Vasp(Engine):
 
     can: ClassVar[frozenset[Calculation]] = frozenset({"label", "relax", "aimd"})
     default_command: ClassVar[str] = "vasp_std"
+    program: ClassVar[str] = "vasp"
     by_name: ClassVar[frozenset[str]] = frozenset({"potcar", "incar_of"})
     output_name: ClassVar[str] = "vasp.out"
     scratch: ClassVar[tuple[str, ...]] = (

@@ -22,7 +22,8 @@ _EVENT = re.compile(
     r" *(?:Program PWSCF +(?P<version>\S+)|(?P<done>JOB DONE)|(?P<error>%{20,})"
     r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|(?:scf )?convergence threshold\s*=\s*(?P<threshold>\S+)"
     r"|(?P<cutoff>kinetic-energy cutoff|charge density cutoff)\s*=(?P<rydberg>.*)Ry|Exchange-correlation\s*=(?P<xc>.*)"
-    r"|PseudoPot\. #\s*\d+ for\s+(?P<pseudo>[A-Z][a-z]?)|number of k points=.*smearing, width \(Ry\)=\s*(?P<width>\S+)"
+    r"|PseudoPot\. #\s*\d+ for\s+(?P<pseudo>[A-Za-z]{1,2})\b"
+    r"|number of k points=.*smearing, width \(Ry\)=\s*(?P<width>\S+)"
     r"|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)|(?P<species>atomic species   valence)"
     r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)"
     r"|(?:EXX +)?convergence NOT (?P<unconverged>.*)|EXX (?P<refined>self-consistency reached)|(?P<exx>EXX)"
@@ -33,7 +34,6 @@ _EVENT = re.compile(
 )
 """What a line begins with."""
 _OF_REFERENCE = frozenset({"rydberg", "xc", "pseudo", "width"})
-_OF_GGA = 4  # exchange and correlation, and the gradients of each
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:[\d_-].*)?$")
 
@@ -161,10 +161,23 @@ def _take_reference(step: PwStep, match: re.Match[str], stream: Iterator[str]) -
         step.told["degauss"] = round_number(match["width"], 4)
     elif match["pseudo"]:
         checksum = next((line.split()[-1] for line in islice(stream, 2) if "MD5" in line), "")
-        step.told[f"pseudo {match['pseudo']}"] = checksum[:SHORT]
+        step.told[f"pseudo {match['pseudo'].capitalize()}"] = checksum[:SHORT]
     else:
         numbers = (match["xc"] if "(" in match["xc"] else next(stream, "")).partition("(")[2]
-        step.told["functional"] = " ".join(re.findall(r"\d+", numbers)[:_OF_GGA])
+        step.told["functional"] = _functional(numbers)
+
+
+def _functional(text: str) -> str:
+    """Return the numbers of a functional, without zeros at the end; pw.x 4 printed them without spaces.
+
+    >>> _functional("1434)"), _functional("  1   4   3   4   0   0   0)"), _functional(" 0 0 0 0 0 5 0)")
+    ('1 4 3 4', '1 4 3 4', '0 0 0 0 0 5')
+    """
+    numbers = re.findall(r"\d+", text)
+    numbers = [*numbers[0]] if len(numbers) == 1 else numbers
+    while numbers and int(numbers[-1]) == 0:
+        numbers.pop()
+    return " ".join(numbers)
 
 
 def _take_start(step: PwStep, kind: str, text: str, stream: Iterator[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from al_driver.data.frames import Label
 from al_driver.data.pw_output import read_pw_frames
+from al_driver.data.pw_steps import read_pw_steps
 from al_driver.data.reference import parse_reference
 from al_driver.engines.qe import QuantumEspresso
 from al_driver.errors import EngineError
@@ -173,7 +174,7 @@ def test_a_run_tells_of_its_reference_as_its_input_does(relaxation: str, tmp_pat
     labels = labels_of(write(tmp_path, relaxation))
     (told,) = {label.info["reference"] for label in labels}
     found = parse_reference(told)
-    assert found.pop("functional") == "1 1 0 0"
+    assert found.pop("functional") == "1 1"
     (tmp_path / "pw.in").write_text("&CONTROL\n/\n&SYSTEM\n ecutwfc = 10.0\n/\n&ELECTRONS\n/\n")
     keys = {"engine": "qe", "input": tmp_path / "pw.in", "pseudopotentials": {"Si": PSEUDO / "Si.pz-vbc.UPF"}}
     assert found == QuantumEspresso.model_validate(keys).told_reference()
@@ -225,3 +226,15 @@ def test_a_file_without_a_step_is_refused(text: str, reason: str, words: str, tm
     assert caught.value.reason == reason and words in caught.value.detail
     with pytest.raises(EngineError, match="there is no such file"):
         list(read_pw_frames(tmp_path / "missing.out"))
+
+
+def test_functionals_and_potentials_of_several_versions() -> None:
+    def told(functional: str, element: str = "Si") -> dict[str, str]:
+        head = "     Program PWSCF v.6.7 starts on\n     Exchange-correlation      = X "
+        potential = f"     PseudoPot. # 1 for {element:2} read from file:\n     ./Si.UPF\n     MD5 check sum: 0123\n"
+        return [step.told for step in read_pw_steps(f"{head}{functional}\n{potential}".splitlines(True))][-1]
+
+    assert told("(1434)") == told("( 1  4  3  4 0 0)") == told("\n    (   1   4   3   4   0   0   0)", "SI")
+    assert told("(1434)") == {"functional": "1 4 3 4", "pseudo Si": "0123"}
+    apart = ["( 0 0 0 0 0 5 0)", "( 0 0 0 0 0 3 0)", "( 1 4 4 0 1 0 0)", "( 1 4 4 0 2 0 0)"]
+    assert len({told(each)["functional"] for each in apart}) == 4

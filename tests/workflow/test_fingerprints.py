@@ -100,6 +100,7 @@ ELSEWHERE = TARGET | {
     "max_repeats",
     "iterations",
     "allow_mixed",
+    "screen",  # stands for paths
 }
 """Keys without a row: their tests stand below, or they stand inside another row's value."""
 CONSTANT = {"trainer", "explorer"}

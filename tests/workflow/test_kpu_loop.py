@@ -74,7 +74,7 @@ def test_a_committee_and_a_filter_are_two_inputs(tmp_path: Path, monkeypatch: py
 @pytest.mark.needs("dp", "lmp")
 def test_a_killed_run_ends_with_the_same_dataset(make_run: Callable[..., Path]) -> None:
     window = {"lower": 1e-6, "upper": 1e6, "choose": "lookahead", "shortlist": 2}
-    changes = {"train": {"models": 1, "virtual_models": 3, "steps": {"first": 6, "next": 3, "final": 6}},
+    changes = {"train": {"models": 1, "virtual_models": 1, "steps": {"first": 6, "next": 3, "final": 6}},
                "query": {"uncertainty": "kpu", **window}}  # fmt: skip
     undisturbed = make_run("undisturbed", **changes)
     done = call_al(undisturbed, "run", "param.json", "resource.json")

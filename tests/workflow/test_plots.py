@@ -245,8 +245,8 @@ def test_parity_has_a_panel_a_member_and_says_which_data(tmp_path: Path, on: str
     assert any(text.startswith("iteration 0: models against labels") and words in text for text in said)
     members = json.loads((tmp_path / "train/step.json").read_text())["result"]["members"]
     for member in members:
-        assert any(text.endswith(f"\nRMSE {1e3 * member['energy_rmse']:.3g} meV/atom") for text in said)
-        assert any(text.endswith(f"\nRMSE {member['force_rmse']:.3g} eV/Å") for text in said)
+        assert any(text.endswith(f"\nRMSE {1e3 * member['energy_rmse']:.2f} meV/atom") for text in said)
+        assert any(text.endswith(f"\nRMSE {member['force_rmse']:.4f} eV/Å") for text in said)
     assert "6 energies and 900 force components (90 drawn at random are shown); RMSE of all of them" in said
 
 

@@ -55,6 +55,7 @@ _OF_KIND = {
     "basis": re.compile(r"^ +Orbital Basis Set +(\S+)", re.MULTILINE),
     "potential": re.compile(r"^ +\S+ Potential information for +(\S+)", re.MULTILINE | re.IGNORECASE),
 }
+_ELECTRONS = re.compile(r"-Q\d+$")
 _UNCONVERGED = ("SCF run NOT converged", "FAILED to converge")
 _CONVERGED = ("SCF run converged in", "SCF loop converged in")
 
@@ -170,8 +171,17 @@ def _read_reference(text: str) -> Told:
     told["CUTOFF"] = round_number(told["CUTOFF"], 1)
     for symbol, block in _KIND.findall(text):
         found = {name: pattern.search(block) for name, pattern in _OF_KIND.items()}
-        told |= {f"{name} {symbol}": match[1].upper() for name, match in found.items() if match}
+        told |= {f"{name} {symbol}": plain_name(match[1]) for name, match in found.items() if match}
     return {name: value for name, value in told.items() if value}
+
+
+def plain_name(name: str) -> str:
+    """Return a basis set or potential without its number of electrons, which most names have with it and without.
+
+    >>> plain_name("GTH-PBE-q4"), plain_name("DZVP-MOLOPT-SR-GTH")
+    ('GTH-PBE', 'DZVP-MOLOPT-SR-GTH')
+    """
+    return _ELECTRONS.sub("", name.upper())
 
 
 def _read_run(text: str, path: Path) -> Iterator[Step]:

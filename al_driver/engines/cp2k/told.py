@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from al_driver.data.formats.cp2k import plain_name
 from al_driver.data.formats.steps import parse_float
 from al_driver.data.reference import Told, round_number
 from al_driver.engines.cp2k.check import Kind
@@ -25,5 +26,5 @@ def describe_told(dft: Section, names: Mapping[Kind, Mapping[str, str]]) -> Told
     shortcut = (dft.find("XC", "XC_FUNCTIONAL") or Section("XC_FUNCTIONAL")).parameter.upper()
     told["functional"] = _FUNCTIONALS.get(shortcut, "")
     for kind, own in names.items():
-        told |= {f"{kind} {symbol}": name.upper() for symbol, name in own.items() if name != "&"}
+        told |= {f"{kind} {symbol}": plain_name(name) for symbol, name in own.items() if name != "&"}
     return {name: value for name, value in told.items() if value}

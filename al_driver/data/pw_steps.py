@@ -23,7 +23,7 @@ _EVENT = re.compile(
     r"|number of atoms/cell\s*=\s*(?P<n_atoms>\d+)|(?:scf )?convergence threshold\s*=\s*(?P<threshold>\S+)"
     r"|(?P<cutoff>kinetic-energy cutoff|charge density cutoff)\s*=(?P<rydberg>.*)Ry|Exchange-correlation\s*=(?P<xc>.*)"
     r"|PseudoPot\. #\s*\d+ for\s+(?P<pseudo>[A-Za-z]{1,2})\b"
-    r"|number of k points=.*smearing, width \(Ry\)=\s*(?P<width>\S+)"
+    r"|number of k points=\s*\d+(?P<occupations>.*)"
     r"|celldm\(1\)=\s*(?P<alat>\S+)|(?P<axes>crystal axes:)|(?P<species>atomic species   valence)"
     r"|\d+ +(?P<site>\S+ +tau\(.*)|(?P<scf>Self-consistent Calculation)"
     r"|(?:EXX +)?convergence NOT (?P<unconverged>.*)|EXX (?P<refined>self-consistency reached)|(?P<exx>EXX)"
@@ -33,7 +33,8 @@ _EVENT = re.compile(
     r"|CELL_PARAMETERS(?P<cell>.*)|ATOMIC_POSITIONS(?P<positions>.*)|(?P<relaxed>End of BFGS Geometry Optimization))"
 )
 """What a line begins with."""
-_OF_REFERENCE = frozenset({"rydberg", "xc", "pseudo", "width"})
+_OF_REFERENCE = frozenset({"rydberg", "xc", "pseudo", "occupations"})
+_SMEARING = re.compile(r"\s*(?P<kind>.*\S)\s+smearing, width \(Ry\)=\s*(?P<width>\S+)")
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:[\d_-].*)?$")
 
@@ -157,8 +158,10 @@ def _take_reference(step: PwStep, match: re.Match[str], stream: Iterator[str]) -
     if match["cutoff"]:
         name = "ecutwfc" if match["cutoff"].startswith("kinetic") else "ecutrho"
         step.told[name] = round_number(match["rydberg"], 2)
-    elif match["width"]:
-        step.told["degauss"] = round_number(match["width"], 4)
+    elif match["occupations"] is not None:
+        smearing = _SMEARING.match(match["occupations"])
+        step.told["degauss"] = round_number(smearing["width"], 4) if smearing else "none"
+        step.told["occupations"] = smearing["kind"] if smearing else match["occupations"].strip(" ()\n")
     elif match["pseudo"]:
         checksum = next((line.split()[-1] for line in islice(stream, 2) if "MD5" in line), "")
         step.told[f"pseudo {match['pseudo'].capitalize()}"] = checksum[:SHORT]

@@ -63,7 +63,7 @@ def describe_told(user: PwInput, potentials: Mapping[str, Path]) -> Told:
     ecutrho = _canonical(user.value("system", "ecutrho") or "") or (4 * ecutwfc if isinstance(ecutwfc, float) else "")
     told = {"ecutwfc": round_number(ecutwfc, 2), "ecutrho": round_number(ecutrho, 2)}
     is_smeared = _canonical(user.value("system", "occupations") or "") == "smearing"
-    told |= {"degauss": round_number(width, 4)} if is_smeared else {}
+    told["degauss"] = round_number(width, 4) if is_smeared else "none"
     sums = {symbol: hashlib.md5(path.read_bytes(), usedforsecurity=False) for symbol, path in potentials.items()}
     told |= {f"pseudo {symbol}": digest.hexdigest()[:SHORT] for symbol, digest in sums.items()}
     return {name: value for name, value in told.items() if value}

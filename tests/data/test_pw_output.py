@@ -184,7 +184,8 @@ def test_a_run_tells_of_its_reference_as_its_input_does(relaxation: str, tmp_pat
     )
     other = write(tmp_path, smeared.replace("cutoff     =      10.0000  Ry", "cutoff     =      12.0000  Ry"))
     told = parse_reference(labels_of(other)[0].info["reference"])
-    assert (told["ecutwfc"], told["degauss"]) == ("12", "0.02")
+    assert (told["ecutwfc"], told["degauss"], told["occupations"]) == ("12", "0.02", "Gaussian")
+    assert found["degauss"] == "none"
 
 
 @pytest.mark.needs("pw.x")

@@ -1,5 +1,6 @@
 """What engines say that outputs of their settings would tell, held against what readers make of such outputs."""
 
+import gzip
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from al_driver.data.reference import Told
 from al_driver.workflow.references import check_told
 
 sys.path.append(str(Path(__file__).parents[1] / "standins"))
+from pwmat_case import ETOT, MOVEMENT, make_dftb
+from pwmat_case import make_engine as make_pwmat
 from vasp_case import INCAR, make_engine, run_standin
 
+from al_driver.data.formats.pwmat import read_movement
 from al_driver.data.formats.vasp_outcar import read_outcar
-from al_driver.data.reference import parse_reference
+from al_driver.data.frames import Label
+from al_driver.data.reference import parse_reference, references_in
 
 VASP = {
     "SIGMA": "0.05", "ISMEAR": "0", "ISPIN": "1", "ENCUT": "400", "GGA": "PE", "METAGGA": "none", "IVDW": "0",
@@ -70,3 +75,25 @@ def test_vasp_with_incars_of_their_own(tmp_path: Path) -> None:
     assert not list(check_told(data, engine)) and not list(check_told(data[1:], engine))
     (error,) = check_told([*data, ("c", VASP | {"LSORBIT": "T"})], engine)
     assert "LSORBIT is F in `label`, T in c" in error.message and "SIGMA" not in error.message
+
+
+def test_pwmat_by_the_input_beside_its_output(tmp_path: Path) -> None:
+    for name, text in {"one": ETOT, "other": ETOT.replace("ECUT = 50", "ecut = 80"), "dftb": "USE_DFTB = T\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "etot.input").write_text(text)
+        (tmp_path / name / "MOVEMENT").write_bytes(gzip.decompress(MOVEMENT.read_bytes()))
+    told = {
+        name: references_in(
+            step.info for step in read_movement(tmp_path / name / "MOVEMENT") if isinstance(step, Label)
+        )
+        for name in ("one", "other", "dftb")
+    }
+    engine = make_pwmat(tmp_path / "engine")
+    assert engine.told_reference() == {"USE_DFTB": "F", "ECUT": "50", "XCFUNCTIONAL": "PBE"}
+    assert told["one"] and not list(check_told(told["one"], engine))
+    (error,) = check_told(told["other"], engine)
+    assert "ECUT is 50 in `label`, 80 in" in error.message
+    (error,) = check_told(told["dftb"], engine)
+    assert "USE_DFTB is F in `label`, T in" in error.message
+    assert make_dftb(tmp_path / "dftb_engine").told_reference() == {"USE_DFTB": "T"}
+    assert "reference" not in next(iter(read_movement(MOVEMENT))).info

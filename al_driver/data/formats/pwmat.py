@@ -3,7 +3,7 @@
 Virial: minus the column "stress (eV)", which is +dE/dstrain; the block "Pressure Internal" of the same file has the
 other sign, and the programs of PWmat's makers turn it too. (dpdata 1.1 keeps the sign, and takes 1602 for 1602.18.)
 The file says how many electronic steps a frame took, not how many it was allowed: that stands in an ``etot.input``
-beside it; `MOST_STEPS` are PWmat's own limits.
+beside it, as cutoff and functional do; `MOST_STEPS` are PWmat's own limits.
 A frame that says nothing of them is refused: nothing shows that it converged, or that there was an SCF at all, since
 the force fields of PWmat's makers write the same file. OUT.MLMD, which an SCF writes, is one frame of the same kind, at
 the time -1. Relaxations number their steps from 0, say "stress:" in older versions, "stress (eV/natom)" where it is of
@@ -12,12 +12,14 @@ an atom, and nothing of electronic steps.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ase import Atoms
 
 from al_driver.data.formats.steps import Step, lines_after, open_bytes, parse_float, parse_floats
 from al_driver.data.frames import Array, Label
+from al_driver.data.reference import REFERENCE, Told, format_reference, round_number
 from al_driver.errors import EngineError
 
 ETOT = "etot.input"
@@ -27,6 +29,7 @@ _HEAD = re.compile(rb"^ *(\d+) +atoms, *Iteration[^=\n]*=\s*(\S+?),[^\n]*$", re.
 _ENERGIES = re.compile(rb"Etot,Ep,Ek[^=]*=\s*(\S+)\s+(\S+)\s+(\S+)")
 _SCF = re.compile(rb"SCF\s*=\s*([1-9]\d*)")
 _LIMITS = re.compile(r"^ *SCF_ITER([01])_\d+ *= *(\d+)", re.MULTILINE | re.IGNORECASE)
+_TAG = r"(?mi)^ *{} *= *([^\s#!]+)"
 _STRESS = re.compile(rb"stress[^:\n]*:")
 _PER_ATOM = re.compile(rb"stress *\(eV/natom\)", re.IGNORECASE)
 
@@ -47,7 +50,7 @@ def read_movement(path: Path, *, needs_count: bool = True, method: str = "it") -
         If it is none.
     """
     text, heads = _read_heads(path)
-    most_steps = read_limits(path.with_name(ETOT))
+    most_steps, told = read_limits(path.with_name(ETOT)), format_reference(told_in_etot(path.with_name(ETOT)))
     for number, (head, end) in enumerate(
         zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
     ):
@@ -55,7 +58,7 @@ def read_movement(path: Path, *, needs_count: bool = True, method: str = "it") -
         step = _read_frame(head, text[head.end() : end], number, path)
         if unconverged and isinstance(step, Label):
             step = EngineError("scf_unconverged", path, f"step {number}: {unconverged}")
-        yield step
+        yield replace(step, info=step.info | {REFERENCE: told}) if told and isinstance(step, Label) else step
 
 
 def read_limits(path: Path) -> tuple[int, int]:
@@ -66,6 +69,19 @@ def read_limits(path: Path) -> tuple[int, int]:
         sum(int(steps) for number, steps in _LIMITS.findall(text) if number == which) for which in ("0", "1")
     )
     return first or MOST_STEPS[0], later or MOST_STEPS[1]
+
+
+def told_in_etot(path: Path) -> Told:
+    """Return what an ``etot.input`` tells of the reference: cutoff (Ry), functional where it is named, whether DFTB."""
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = {name: re.search(_TAG.format(name), text) for name in ("ECUT", "XCFUNCTIONAL", "USE_DFTB")}
+    tags = {name: match[1].upper() for name, match in found.items() if match}
+    if tags.get("USE_DFTB", "F").strip(".").startswith("T"):
+        return {"USE_DFTB": "T"}
+    waves = {"ECUT": round_number(tags.get("ECUT", ""), 1), "XCFUNCTIONAL": tags.get("XCFUNCTIONAL", "")}
+    return {"USE_DFTB": "F"} | {name: value for name, value in waves.items() if value}
 
 
 def read_times(path: Path) -> list[float]:

@@ -71,6 +71,8 @@ class Head:
     """What a run says of itself before its first energy; the cell has the digits of the input beside it, if any."""
 
     words: dict[str, str]
+    told: Told
+    """What it says of its reference: cutoff (hartree), functionals, basis set and potential of each kind."""
     numbers: Array
     positions: Array
     cell: Array
@@ -87,11 +89,6 @@ class Head:
     @property
     def info(self) -> dict[str, str]:
         return {"program": "cp2k", "version": self.words.get("version", "unknown")}
-
-    @property
-    def told(self) -> Told:
-        """What the log says of its reference: cutoff (hartree), functionals, basis set and potential of each kind."""
-        return {name: value for name, value in self.words.items() if name in _REFERENCE or " " in name}
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def read_head(text: str, path: Path) -> Head:
         raise ValueError(f"the log has atomic coordinates in {unit}; angstrom or bohr was expected")
     array = np.array(sites)
     cell = read_input_cell(path.parent / Path(words.get("input", "?")).name, np.array(vectors))
-    return Head(words | _read_reference(text), array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
+    return Head(words, _read_reference(text), array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
 
 
 def _read_reference(text: str) -> Told:

@@ -22,7 +22,7 @@ from al_driver.explorers.lammps_template import check_template, make_values, ren
 from al_driver.explorers.sweep import check_sweep, make_trajectories, read_entries
 from al_driver.files import find_disk_error
 from al_driver.schema.base import Bool, UserPath
-from al_driver.schema.likely import check_timestep
+from al_driver.schema.likely import check_pressure, check_timestep
 
 INPUT_FILE = "in.lammps"
 DATA_FILE = "structure.data"
@@ -132,6 +132,8 @@ class LammpsExplorer(Explorer):
             yield problem
         for key, job in self._jobs().items():
             yield from check_timestep(job.timestep, f"{key}.timestep")
+            for index, pressure in enumerate(job.pressures or ()):
+                yield from check_pressure(pressure, f"{key}.pressures[{index}]")
         if self.template is None:
             return
         for problem in check_template(self.template, self._jobs(), relative=relative):

@@ -246,7 +246,7 @@ def test_what_makes_a_folder_that_is_not_there_is_named(folder: Path, made: str)
     )
 
 
-@pytest.mark.parametrize(("factor", "volume"), [(3, "27"), (0.5, "0.125")])
+@pytest.mark.parametrize(("factor", "volume"), [(2, "8"), (0.5, "0.125")])
 def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: str) -> None:
     structures = [{"path": "POSCAR", "scale": [1.0, factor]}]
     (folder / "init.json").write_text(json.dumps(INIT | {"structures": structures}))
@@ -256,6 +256,29 @@ def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: 
     assert warning.startswith(
         f"structures[0].scale[1]: {factor:g} makes the volume {volume} times as large; factors of"
     )
+
+
+@pytest.mark.parametrize(
+    ("factor", "what"), [(97, "; 97 % is 0.97"), (3, ", near 1, e.g. [0.96, 1.0, 1.04]"), (0.04, ", near 1, e.g.")]
+)
+def test_a_scale_that_is_no_factor_is_refused(folder: Path, factor: float, what: str) -> None:
+    structures = [{"path": "POSCAR", "scale": [1.0, factor]}]
+    (folder / "init.json").write_text(json.dumps(INIT | {"structures": structures}))
+    (error,) = told(check(folder / "init.json", folder / "resource.json"))
+    assert error.startswith(f"structures[0].scale[1]: {factor:g} is a factor of the cell vectors{what}")
+
+
+def test_a_pressure_in_other_units_is_a_warning(folder: Path) -> None:
+    job = {**RUN["explore"]["iterations"][0][0], "ensemble": "npt"}
+    job["pressures"] = [0, 1.01325, 10, -0.5, 1e4, 1e9]
+    report = check_param(folder, {"explore": {"iterations": [[job]]}})
+    key = "explore.iterations[0].jobs[0].pressures"
+    assert told(report) == []
+    assert told(report, "warning") == [
+        f"{key}[2]: 10 bar are 0.001 GPa; no solid feels that, and 10 GPa are 100000 bar",
+        f"{key}[3]: -0.5 bar are -5e-05 GPa; no solid feels that, and -0.5 GPa are -5000 bar",
+        f"{key}[5]: 1e+09 bar are 100000 GPa; 1e+09 Pa are 10000 bar",
+    ]
 
 
 def test_a_timestep_in_other_units_is_a_warning(folder: Path) -> None:

@@ -43,11 +43,11 @@ def test_a_step_is_told_before_it_takes_its_time(finished_run: Path) -> None:
 
 def test_warnings_of_a_check_are_told_by_the_run_too_and_structures_have_a_place(tmp_path: Path) -> None:
     bulk("Si", cubic=True, a=5.431).write(tmp_path / "POSCAR", format="vasp")
-    structures = [{"path": "POSCAR", "scale": 3}]
+    structures = [{"path": "POSCAR", "scale": 2}]
     (tmp_path / "init.json").write_text(json.dumps(INIT | {"structures": structures, "label": False}))
     (tmp_path / "resource.json").write_text(json.dumps(RESOURCE))
     told = call_al(tmp_path, "init_bulk", "init.json", "resource.json").stdout
-    assert "warning: structures[0].scale[0]: 3 makes the volume 27 times as large" in told
+    assert "warning: structures[0].scale[0]: 2 makes the volume 8 times as large" in told
     assert "scale: 1 structure, 0 dropped" in told
     assert told.endswith("done: the structures are in init/structures\n")
 

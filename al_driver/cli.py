@@ -19,7 +19,8 @@ from al_driver.cli_data import convert, explain, filter_frames, gather
 from al_driver.cli_kpu import kpu
 from al_driver.cli_screen import screen
 from al_driver.cli_slurm import stop, submit
-from al_driver.errors import AlError, Interrupted, LeaveJobs
+from al_driver.errors import AlError, ConfigError, Interrupted, LeaveJobs, Problem
+from al_driver.words import many
 
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
 INTERRUPTED = {
@@ -122,7 +123,12 @@ def check(
     from al_driver.live import print_report
     from al_driver.workflow.verbs import check as check_files
 
-    print_report(check_files(param, resource, no_files=no_files), make_console(), show=show)
+    try:
+        print_report(check_files(param, resource, no_files=no_files), make_console(), show=show)
+    except ConfigError as error:
+        if len(error.problems) == 1:
+            raise
+        raise ConfigError([*error.problems, Problem(many(len(error.problems), "error"))]) from None
 
 
 @app.command()

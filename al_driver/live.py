@@ -190,21 +190,26 @@ def plot_lines(report: "PlotReport") -> Iterator[str]:
 
 
 def print_report(report: "Report", console: Console, *, show: bool | None = None) -> None:
-    """Print what `al check` found and would do; what matters first, the verdict last.
+    """Print what `al check` found and would do; what matters first, the verdict last. With errors, warnings alone.
 
     ``show`` prints the rendered inputs too; left out, where stdout is no terminal.
+
+    Raises
+    ------
+    ConfigError
+        With the errors, if there are any.
     """
     for title, lines in {"first tasks": report.plan, "set by the driver": report.set_by_driver}.items():
-        if lines:
+        if lines and not report.errors:
             console.rule(title, align="left")
             for line in lines:
                 console.print(line, markup=False, highlight=False)
     for problem in report.warnings:
         console.print(f"warning: {problem}", markup=False, highlight=False)
+    report.raise_errors()
     is_shown = not console.is_terminal if show is None else show
     if is_shown:
         _print_inputs(report, console)
-    report.raise_errors()
     verdict = "ok" + (f", {many(len(report.warnings), 'warning')}" if report.warnings else "")
     hidden = "" if is_shown or not report.inputs else f"; `--show` prints the inputs: {', '.join(report.inputs)}"
     console.print(verdict + hidden, markup=False, highlight=False, soft_wrap=True)

@@ -78,3 +78,13 @@ def test_a_check_tells_what_matters_before_the_inputs_and_the_verdict_last(tmp_p
     told = call_al(tmp_path, "check", "--no-show", "init.json", "resource.json").stdout.splitlines()
     assert [line.split(" ─")[0] for line in told if "──" in line] == ["first tasks", "set by the driver"]
     assert told[-1] == "ok; `--show` prints the inputs: label/in.lammps, label/structure.data"
+
+
+def test_a_check_with_errors_tells_them_alone_and_their_number(tmp_path: Path) -> None:
+    (tmp_path / "init.json").write_text(json.dumps(INIT | {"structures": ["POSCAR", "CONTCAR"]}))
+    (tmp_path / "resource.json").write_text(json.dumps(RESOURCE | {"train": {"executor": "local", "nodes": 2}}))
+    refused = call_al(tmp_path, "check", "init.json", "resource.json")
+    assert "set by the driver" not in refused.stdout
+    lines = refused.stderr.splitlines()
+    assert lines[0].startswith("al: ") and len(lines) == 3
+    assert lines[-1] == "2 errors"

@@ -19,7 +19,7 @@ from al_driver.cli_data import convert, explain, filter_frames, gather
 from al_driver.cli_kpu import kpu
 from al_driver.cli_screen import screen
 from al_driver.cli_slurm import stop, submit
-from al_driver.errors import AlError, ConfigError, Interrupted, LeaveJobs, Problem
+from al_driver.errors import AlError, ConfigError, Interrupted, LeaveJobs, Problem, tell_once
 from al_driver.words import many
 
 _BEGINS = "interrupted; nothing was written, and the same command begins anew"
@@ -126,9 +126,10 @@ def check(
     try:
         print_report(check_files(param, resource, no_files=no_files), make_console(), show=show)
     except ConfigError as error:
-        if len(error.problems) == 1:
+        n_errors = len(tell_once(error.problems))
+        if n_errors == 1:
             raise
-        raise ConfigError([*error.problems, Problem(many(len(error.problems), "error"))]) from None
+        raise ConfigError([*error.problems, Problem(many(n_errors, "error"))]) from None
 
 
 @app.command()

@@ -5,9 +5,11 @@ next. Each class carries the exit code of the command line.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from al_driver.words import many
 
 Reason = Literal[
     "scf_unconverged", "engine_error", "timeout", "not_finite", "too_close", "force_too_large",
@@ -24,10 +26,29 @@ class Problem:
     key: str = ""
     file: Path | None = None
     severity: Literal["error", "warning"] = "error"
+    once: bool = False
+    """What is wrong lies elsewhere, and as many files as there are show it: `tell_once`."""
 
     def __str__(self) -> str:
         where = ": ".join(str(part) for part in (self.file, self.key) if part)
         return f"{where}: {self.message}" if where else self.message
+
+
+def tell_once(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems as they are told: of what many files show for one reason the first, with their number."""
+    files: dict[str, set[Path | None]] = {}
+    told: dict[str, Problem] = {}
+    for problem in problems:
+        words = problem.message if problem.once else str(problem)
+        told.setdefault(words, problem)
+        files.setdefault(words, set()).add(problem.file)
+    more = {words: len(found) - 1 for words, found in files.items()}
+    return [
+        replace(problem, message=f"{problem.message}; so {'do' if n > 1 else 'does'} {many(n, 'more file')}")
+        if (n := more[words])
+        else problem
+        for words, problem in told.items()
+    ]
 
 
 class LeaveJobs(KeyboardInterrupt):
@@ -55,7 +76,7 @@ class ConfigError(AlError):
         if isinstance(problems, str):
             problems = Problem(problems)
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(map(str, tell_once(self.problems))))
 
 
 class EngineError(AlError):

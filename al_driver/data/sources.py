@@ -102,8 +102,7 @@ def _clean(atoms: Atoms, file: Path, type_map: Sequence[str], pbc: tuple[bool, b
 def _check_elements(atoms: Atoms, file: Path, type_map: Sequence[str]) -> None:
     unknown = sorted(set(atoms.get_chemical_symbols()) - set(type_map))
     if unknown:
-        message = describe_strange(unknown, type_map)
-        raise ConfigError(Problem(message, file=file))
+        raise ConfigError(Problem(describe_strange(unknown, type_map), file=file, once=True))
 
 
 def _read_labelled(file: Path, format: str | None, type_map: Sequence[str]) -> list[Atoms]:

@@ -33,7 +33,7 @@ def check_system(system: Path, type_map: Sequence[str]) -> int:
             Problem(f"type.raw and type_map.raw do not name its atoms ({_reason(error)})", file=system)
         ) from error
     if strange:
-        raise ConfigError(Problem(describe_strange(strange, type_map), file=system))
+        raise ConfigError(Problem(describe_strange(strange, type_map), file=system, once=True))
     sets = sorted(system.glob("set.*"))
     if not sets:
         raise ConfigError(Problem("holds no set.* folder", file=system))

@@ -5,6 +5,7 @@ pattern, or a file of many frames), and each of them runs.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ase import Atoms
 
@@ -87,8 +88,7 @@ def read_entries(explorer: Explorer, type_map: Sequence[str]) -> list[list[Atoms
             entries.append([make_supercell(atoms, entry.supercell) for atoms in frames])
         except ConfigError as error:
             problems += [
-                Problem(problem.message, f"structures[{index}].{problem.key or 'path'}", problem.file)
-                for problem in error.problems
+                replace(problem, key=f"structures[{index}].{problem.key or 'path'}") for problem in error.problems
             ]
     if problems:
         raise ConfigError(problems)

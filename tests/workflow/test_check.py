@@ -258,6 +258,15 @@ def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: 
     )
 
 
+def test_a_wrong_type_map_is_told_once_with_the_number_of_files(folder: Path) -> None:
+    write_dataset(folder / "more", [bulk_labelled("Ge")], ["Ge"])
+    report = check_param(folder, {"init_data": ["data", "germanium", "more"], "valid_data": ["junk.npy"]})
+    lines = str(ConfigError(report.errors)).splitlines()
+    key = f"{folder}/germanium/Ge8_novirial: init_data[1]: has Ge, which type_map ['Si'] lacks"
+    assert lines[0] == f"{key}; add it there, or name another file; so does 1 more file"
+    assert len(lines) == 2 and "junk.npy: valid_data[0]: does not exist" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("factor", "what"), [(97, "; 97 % is 0.97"), (3, ", near 1, e.g. [0.96, 1.0, 1.04]"), (0.04, ", near 1, e.g.")]
 )

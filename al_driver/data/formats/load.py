@@ -54,6 +54,8 @@ class Loaded:
         Reason and words for each step that cannot be learned from.
     problem
         Why the source is refused as a whole.
+    is_strange
+        Whether that is an element that the type map lacks.
     """
 
     source: Source
@@ -62,6 +64,7 @@ class Loaded:
     n_steps: int = 0
     left_out: list[tuple[Reason, str]] = field(default_factory=list)
     problem: str = ""
+    is_strange: bool = False
 
     @property
     def is_labelled(self) -> bool:
@@ -156,6 +159,7 @@ def _check(loaded: Loaded, type_map: Sequence[str]) -> str:
         return "has a frame without a cell along a periodic direction; mend its Lattice"
     strange = sorted(loaded.elements - set(type_map))
     if type_map and strange:
+        loaded.is_strange = True
         return f"has {', '.join(strange)}, which type_map {list(type_map)} lacks"
     return ""
 
@@ -171,4 +175,4 @@ def lacks_cell(cell: Array, pbc: NDArray[np.bool_]) -> bool:
 
 def refused(loaded: Loaded) -> Problem:
     """Return what to tell of a source that is refused."""
-    return Problem(loaded.problem, file=loaded.source.path)
+    return Problem(loaded.problem, file=loaded.source.path, once=loaded.is_strange)

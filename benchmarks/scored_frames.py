@@ -1,17 +1,21 @@
-"""Frames of reference dynamics, scored by models that have not seen them: what `coverage.py` asks.
+"""Frames of reference dynamics, scored by models that have not seen them: what `coverage.py` and `ranking.py` ask.
 
 Cells of 16 atoms, silicon (Stillinger–Weber) or silicon carbide (Erhart–Albe), models of the preset `small`. They learn
 from dynamics up to 600 K and are asked of dynamics at 300, 600, 1200 and 2500 K (a melt, for silicon), from other
 starts; frames lie 0.2 ps apart. Scored are
 
 - `kpu`: one model trained with the Kalman filter and its virtual committee, as the driver does;
+- `exact`: that model's exact uncertainty, as `al kpu` calculates it;
 - `committee`: the force deviation of four members trained with Adam;
+- `force`: the force that the first member gives; `distance`: how far its descriptor of an atom lies from the nearest
+  one, of that element, in the training data (each component divided by its spread there).
 
 A score and an error (of the model that drives) are the largest of a frame's atoms. eV/Å. It imports DeePMD-kit.
 """
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +30,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 import al_driver
 from al_driver.data.dataset import find_systems, read_system
@@ -59,7 +64,7 @@ class Scored:
     scores: dict[str, Floats]
 
     def error_of(self, name: str) -> Floats:
-        return self.errors["kpu" if name == "kpu" else "committee"]
+        return self.errors["kpu" if name in {"kpu", "exact"} else "committee"]
 
 
 def make_frames(folder: Path, system: str, purpose: str, temperature: int, n_frames: int, seed: int) -> list[Atoms]:
@@ -109,13 +114,54 @@ def adam_trainer() -> DeepmdTrainer:
 
 def evaluate(model: Path, frames: Sequence[Atoms]) -> Floats:
     """Return forces on frames of one composition, shape (n_frames, n_atoms, 3)."""
+    potential, *given = _given(model, frames)
+    return np.asarray(potential.eval(*given)[1], dtype=float).reshape(len(frames), len(frames[0]), -1)
+
+
+def describe(model: Path, frames: Sequence[Atoms]) -> Floats:
+    """Return descriptors in frames of one composition, shape (n_frames, n_atoms, n_features)."""
+    potential, *given = _given(model, frames)
+    return np.asarray(potential.eval_descriptor(*given), dtype=float).reshape(len(frames), len(frames[0]), -1)
+
+
+def _given(model: Path, frames: Sequence[Atoms]) -> tuple[Any, Floats, Floats, list[int]]:
+    """Return a model, and frames as it takes them: positions, cells, kinds."""
     from deepmd.infer import DeepPot
 
     potential = DeepPot(str(model))
     kinds = [potential.get_type_map().index(symbol) for symbol in frames[0].symbols]
     coords = np.array([frame.positions.reshape(-1) for frame in frames])
-    cells = np.array([frame.cell.array.reshape(-1) for frame in frames])
-    return np.asarray(potential.eval(coords, cells, kinds)[1], dtype=float).reshape(len(frames), len(kinds), -1)
+    return potential, coords, np.array([frame.cell.array.reshape(-1) for frame in frames]), kinds
+
+
+def distance(known: Floats, asked: Floats, symbols: Sequence[str]) -> Floats:
+    """Return how far each atom's descriptor lies from the nearest known one of its element, shape (n_frames, n_atoms).
+
+    Both have the shape (n_frames, n_atoms, n_features), and the atoms the order of `symbols`.
+    """
+    found = np.zeros(asked.shape[:2])
+    for element in set(symbols):
+        atoms = [number for number, symbol in enumerate(symbols) if symbol == element]
+        there = known[:, atoms].reshape(-1, known.shape[-1])
+        spread = there.std(axis=0)
+        varies = spread > 1e-10 * spread.max()
+        tree = KDTree(there[:, varies] / spread[varies])
+        found[:, atoms] = tree.query(asked[:, atoms][..., varies] / spread[varies])[0]
+    return found
+
+
+def exact_kpu(checkpoint: Path, frames: Sequence[Atoms]) -> Floats:
+    """Return the largest exact uncertainty of each frame's atoms, shape (n_frames,)."""
+    sys.path.append(str(Path(al_driver.__file__).parent / "tasks"))
+    from kpu_model import KalmanModel
+
+    model = KalmanModel(checkpoint)
+    found = []
+    for atoms in frames:
+        frame = model.make_frame(atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_chemical_symbols())
+        parts = [model.quadratic(g).sum(dim=1).max() for _, g in model.force_gradients(frame, np.arange(len(atoms)))]
+        found.append(float(max(parts)) ** 0.5)
+    return np.array(found)
 
 
 def deviation(members: Floats) -> Floats:
@@ -130,8 +176,7 @@ def score_all(
 ) -> dict[int, Scored]:  # fmt: skip
     """Make data and models unless they are there; return scored frames by temperature; by ``kpu`` alone where asked."""
     folder.mkdir(parents=True, exist_ok=True)
-    for temperature in TRAINED_AT:
-        make_frames(folder, system, "train", temperature, N_TRAIN, 1)
+    known = [frame for t in TRAINED_AT for frame in make_frames(folder, system, "train", t, N_TRAIN, 1)]
     seeds = {"test": 2, "calibrate": 3}
     frames = [f for t in temperatures for f in make_frames(folder, system, purpose, t, n_frames, seeds[purpose])]
     true = np.array([frame.arrays["forces"] for frame in frames])
@@ -146,7 +191,12 @@ def score_all(
         ]
         theirs = np.array([evaluate(member, frames) for member in members])
         errors["committee"] = _error(theirs, true)
+        scores["exact"] = exact_kpu(kalman / "model.ckpt.pt", frames)
         scores["committee"] = _largest(deviation(theirs))
+        scores["force"] = _largest(np.linalg.norm(theirs[0], axis=-1))
+        scores["distance"] = _largest(
+            distance(describe(members[0], known), describe(members[0], frames), list(frames[0].symbols))
+        )
     parts = np.split(np.arange(len(frames)), len(temperatures))
     return {
         temperature: Scored(*({name: values[part] for name, values in found.items()} for found in (errors, scores)))

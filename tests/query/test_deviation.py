@@ -57,6 +57,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_single_row_is_a_row(tmp_path: Path) -> None:
+    """Lesson 3."""
     found = read_all(write_deviations(tmp_path / "model_devi.out", [0.25]))
     assert found["step"].tolist() == [10]
     assert found["max_devi_f"].tolist() == [0.25]
@@ -103,6 +104,7 @@ def test_rows_of_another_width(tmp_path: Path) -> None:
 
 
 def test_columns_of_single_atoms_may_follow(tmp_path: Path) -> None:
+    """Lesson 8: no mean of ours is taken over a row."""
     path = tmp_path / "model_devi.out"
     path.write_text(HEADER + "".join(row(step, 0.125).rstrip() + f" {0.1:18.6e}" * 8 + "\n" for step in (10, 20)))
     assert read_all(path)["max_devi_f"].tolist() == [0.125, 0.125]

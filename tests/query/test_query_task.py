@@ -105,6 +105,7 @@ def run(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], list[Atoms]
 
 
 def test_from_folders_to_files(tmp_path: Path) -> None:
+    """Lessons 1, 6 and 7: each frame has one class; the metric is named; the frames that are written are the choice."""
     write_md(tmp_path, 0, [0.05, 0.2, 0.29, 0.3, NAN, 0.15, 0.12])
     write_md(tmp_path, 1, [0.05, 0.05, 0.4])
     folder = write_job(tmp_path, ["b", "a"], max_select={"b": 2})
@@ -133,6 +134,7 @@ def test_from_folders_to_files(tmp_path: Path) -> None:
 
 
 def test_the_same_query_makes_the_same_files(tmp_path: Path) -> None:
+    """Lesson 5, beside `test_random_follows_the_seed`."""
     write_md(tmp_path, 0, [0.2] * 30)
     folder = write_job(tmp_path, ["a"])
     contents = []
@@ -160,9 +162,27 @@ def test_a_dump_cut_in_the_middle_of_a_frame(tmp_path: Path) -> None:
 
 
 def test_frames_after_an_explosion_are_not_labelled(tmp_path: Path) -> None:
+    """Lesson 34."""
     write_md(tmp_path, 0, [0.05, 0.5, 9.0, NAN, 0.2, 0.2])
     summary, _, selected = run(write_job(tmp_path, ["a"]))
     assert (summary["frames"], summary["failed"], selected) == (4, 3, [])
+
+
+@pytest.mark.parametrize("metric", ["mean_force", "max_virial"])
+def test_an_absurd_force_is_not_labelled_for_another_score_in_the_window(tmp_path: Path, metric: str) -> None:
+    """Lesson 2, in a file whose every row is beyond sense but one; and lesson 3, one row alone."""
+    write_md(tmp_path, 0, [0.2] * 3)
+    path = tmp_path / "explore/task.000000/model_devi.out"
+    inside = {"avg_f": 0.2 / FACTOR, "max_v": 0.2 / FACTOR}
+    path.write_text(
+        HEADER + "".join(row(10 * n, force / FACTOR, **inside) for n, force in enumerate([60, 49.9, NAN], 1))
+    )
+    query = {"lower": 0.1, "upper": 0.3, "metric": metric}
+    summary, _, selected = run(write_job(tmp_path, ["a"], query=query))
+    assert (summary["candidate"], summary["failed"]) == (1, 2)
+    assert [(atoms.info["step"], atoms.info["score"]) for atoms in selected] == [(20, pytest.approx(0.2))]
+    path.write_text(HEADER + row(20, 0.4 / FACTOR, **inside))
+    assert [atoms.info["step"] for atoms in run(write_job(tmp_path, ["a"], query=query))[2]] == [20]
 
 
 @pytest.mark.parametrize("choose", ["random", "largest"])
@@ -198,6 +218,7 @@ def test_the_soundest_of_a_bad_lot(tmp_path: Path) -> None:
 
 
 def test_a_structure_without_output_and_no_task_at_all(tmp_path: Path) -> None:
+    """Lesson 4."""
     write_md(tmp_path, 0, [0.2] * 5)
     summary, _, selected = run(write_job(tmp_path, ["b"], structures=["a", "b", "c"], max_select={"c": 1}))
     assert [part["selected"] for part in summary["by_structure"]] == [0, 3, 0]

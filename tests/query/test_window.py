@@ -43,6 +43,7 @@ def read(path: Path, window: Window, **keys: object) -> tuple[list[int], list[st
     ],
 )  # fmt: skip
 def test_each_bound(score: float, expected: int) -> None:
+    """Lesson 1."""
     assert make_window().classify(make_rows([score])).tolist() == [expected]
 
 

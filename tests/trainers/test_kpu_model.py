@@ -74,6 +74,7 @@ def test_equals_the_plain_computation_without_a_cell(load, checkpoints, name):
 
 
 def test_relabelling_permutes_and_translation_changes_nothing(load):
+    """Lesson 8."""
     model, atoms = load("alloy"), alloy(seed=5)
     before = model.force_uncertainty(frame_of(model, atoms))
     order = np.random.default_rng(0).permutation(len(atoms))
@@ -83,6 +84,7 @@ def test_relabelling_permutes_and_translation_changes_nothing(load):
 
 
 def test_ten_times_the_covariance_is_the_root_of_ten(load, kpu_model, checkpoints):
+    """Lesson 8."""
     model, atoms = kpu_model.KalmanModel(checkpoints["silicon"]), silicon()
     frame = frame_of(model, atoms)
     force, energy = model.force_uncertainty(frame), model.energy_uncertainty(frame)

@@ -29,7 +29,12 @@ def make_target_run(folder: Path, **query: Any) -> Path:
 
 
 def changes(**query: Any) -> dict[str, Any]:
-    return {"explore": PARAM["explore"] | {"iterations": [STAGE]}, "query": TARGET | query}
+    return {
+        "explore": PARAM["explore"] | {"iterations": [STAGE]},
+        "query": TARGET | query,
+        "train": {name: value for name, value in PARAM["train"].items() if name != "models"}
+        | ({"virtual_models": 2} if query.get("uncertainty") == "kpu" else {"models": 2}),
+    }
 
 
 def without_times(work: Path) -> dict[str, str]:
@@ -123,8 +128,10 @@ HAPPY: dict[str, Any] = {"target_force_error": 100.0, "audit": 5, "max_bad_fract
 
 
 @pytest.mark.usefixtures("tasks")
-def test_a_run_that_meets_its_target_stops_by_itself_with_a_statement(tmp_path: Path) -> None:
-    folder = make_target_run(tmp_path / "run", **HAPPY)
+@pytest.mark.parametrize("uncertainty", ["committee", "kpu"])
+def test_a_run_that_meets_its_target_stops_by_itself_with_a_statement(tmp_path: Path, uncertainty: str) -> None:
+    """Lesson 27."""
+    folder = make_target_run(tmp_path / "run", uncertainty=uncertainty, **HAPPY)
     verdict = run(folder)
     work = folder / "work"
     assert verdict.state == "converged"

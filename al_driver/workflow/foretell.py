@@ -8,7 +8,7 @@ from ase import Atoms
 from al_driver.schema.init_bulk import InitBulkParams, InitStructure
 from al_driver.structures.perturb import displacement
 from al_driver.words import many
-from al_driver.workflow.split import split_frames
+from al_driver.workflow.split import describe_held_back, split_frames
 from al_driver.workflow.stages import keeps_labels, read_entries
 
 
@@ -48,8 +48,7 @@ def expected_split(params: InitBulkParams) -> str:
     """
     infos = [info for entry, frames in _read(params) for info in _with_dynamics(entry, frames)]
     split = split_frames(infos, params.valid_fraction, params.seed)
-    gap = f", {len(split.left_out)} between the two" if split.left_out else ""
-    return f"{len(split.train)} of them to train on, {len(split.valid)} for validation{gap}"
+    return f"{len(split.train)} of them to train on, {describe_held_back(len(split.valid), len(split.left_out))}"
 
 
 def _read(params: InitBulkParams) -> Iterator[tuple[InitStructure, list[Atoms]]]:

@@ -25,6 +25,7 @@ from al_driver.layout import REJECTED_FILE, WorkFolder
 from al_driver.schema.suggest import nearest
 from al_driver.words import many, shown_path
 from al_driver.workflow.labelled import LabelStep, find_label_steps, find_valid, find_work_folders, named_valid
+from al_driver.workflow.split import describe_held_back
 from al_driver.workflow.step import describe_changes
 from al_driver.workflow.target import check_target
 
@@ -45,7 +46,9 @@ class Gathered:
     """Frames of each system; of the file."""
     duplicates: int
     held_back: int
-    """Frames that are kept for validation, and those between them and training."""
+    """Frames that are held back for validation."""
+    between: int
+    """Frames between training and validation, on neither side."""
     disagreements: list[str]
     """Two labels of one frame that differ, in words."""
 
@@ -111,6 +114,7 @@ class _Chosen:
     settings: dict[str, Any] = field(default_factory=dict)
     """Of each reference, by the hash that stands in the rows."""
     held_back: int = 0
+    between: int = 0
 
 
 def _checked_format(out: Path, to: str | None) -> str:
@@ -150,7 +154,7 @@ def _warn_of_valid(works: Sequence[WorkFolder]) -> None:
 
 
 def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequence[str]) -> _Chosen:
-    """Take each frame once, and none that is kept for validation."""
+    """Take each frame once, and none that is held back for validation."""
     chosen = _Chosen()
     seen: dict[str, int] = {}
     for step in steps:
@@ -161,8 +165,10 @@ def _choose(steps: Sequence[LabelStep], valid: Container[str], type_map: Sequenc
             frame = sort_by_type(labelled, type_map)
             key = stored_key(frame, type_map)
             row = told | {"work": step.work.root, "label": step.name}
-            if key in valid or (train is not None and key not in train):
+            if key in valid:
                 chosen.held_back += 1
+            elif train is not None and key not in train:
+                chosen.between += 1
             elif key in seen:
                 chosen.duplicates.append((seen[key], row, _describe_difference(chosen.frames[seen[key]], frame)))
             else:
@@ -222,7 +228,7 @@ def _write_beside(temporary: Path, out: Path, chosen: _Chosen, type_map: Sequenc
     write_json_lines(temporary / REJECTED_FILE, rejected)
     _publish(temporary, out)
     systems = dict(Counter(system for system, _ in places))
-    return Gathered(out, systems, len(rejected), chosen.held_back, disagreements)
+    return Gathered(out, systems, len(rejected), chosen.held_back, chosen.between, disagreements)
 
 
 def _write_file(temporary: Path, out: Path, chosen: _Chosen) -> Gathered:
@@ -236,7 +242,9 @@ def _write_file(temporary: Path, out: Path, chosen: _Chosen) -> Gathered:
         for kept, row, difference in chosen.duplicates
         if difference
     ]
-    return Gathered(out, {out.name: len(chosen.frames)}, len(chosen.duplicates), chosen.held_back, disagreements)
+    return Gathered(
+        out, {out.name: len(chosen.frames)}, len(chosen.duplicates), chosen.held_back, chosen.between, disagreements
+    )
 
 
 def _publish(temporary: Path, out: Path) -> None:
@@ -253,8 +261,8 @@ def _tell(gathered: Gathered) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in list(gathered.systems.items())[:8])
     more = f" and {len(gathered.systems) - 8} more" if len(gathered.systems) > 8 else ""
     log.info("%s: %s: %s%s", gathered.folder, many(sum(gathered.systems.values()), "frame"), counts, more)
-    if gathered.held_back:
-        log.info("left out: %s kept for validation", many(gathered.held_back, "frame"))
+    if gathered.held_back or gathered.between:
+        log.info("left out: %s", describe_held_back(gathered.held_back, gathered.between))
     if gathered.duplicates:
         where = f"; see {gathered.folder / REJECTED_FILE}" if gathered.folder.is_dir() else ""
         log.info("left out: %s%s", many(gathered.duplicates, "duplicate"), where)

@@ -35,7 +35,7 @@ from al_driver.workflow.label import label_detail, label_inputs, run_label
 from al_driver.workflow.labelled import read_labels
 from al_driver.workflow.recovered import INPUT as RECOVERED
 from al_driver.workflow.recovered import find_retries, retry_inputs
-from al_driver.workflow.split import Split, describe_lost, split_frames
+from al_driver.workflow.split import Split, describe_held_back, describe_lost, split_frames
 from al_driver.workflow.stages import STAGES, read_entries, stage_inputs
 from al_driver.workflow.step import Record, Step
 
@@ -145,9 +145,8 @@ def _run_split(context: Context, params: InitBulkParams, step: Step) -> Path:
     counts = context.run_step(step, work, outputs).result
     if counts.get("lost"):
         log.warning("warning: %s; lower valid_fraction, or make more structures", counts["lost"])
-    held_back = f"{counts['valid']} held back for validation" if counts["valid"] else "none held back for validation"
-    gap = f", {counts['left_out']} between the two on neither side" if counts["left_out"] else ""
-    log.info("dataset: %s to train on, %s%s", many(counts["dataset"], "frame"), held_back, gap)
+    others = describe_held_back(counts["valid"], counts["left_out"])
+    log.info("dataset: %s to train on, %s", many(counts["dataset"], "frame"), others)
     return folder.dataset
 
 

@@ -78,6 +78,12 @@ def only_held_back(split: Split, kinds: Sequence[Collection[str]]) -> list[str]:
     return sorted({kind for index in (*split.valid, *split.left_out) for kind in kinds[index]} - trained)
 
 
+def describe_held_back(n_valid: int, n_between: int) -> str:
+    """Say how many frames are not trained on, in the words of every command that has them."""
+    held_back = f"{n_valid or 'none'} held back for validation"
+    return held_back + (f", {n_between} between training and validation" if n_between else "")
+
+
 def describe_lost(split: Split, elements: Sequence[Collection[str]], formulas: Sequence[str]) -> str:
     """Say which elements, or else compositions, the training set lacks since all their frames are held back."""
     lost = only_held_back(split, elements)

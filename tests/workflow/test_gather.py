@@ -150,7 +150,7 @@ def test_what_is_held_back_for_validation_gets_in_from_nowhere(tmp_path: Path) -
     make_init(tmp_path / "z", train=[frames[4], make_frame(8)], valid=[])
     gathered = al_driver.gather(tmp_path, tmp_path / "out")
     assert read_energies(tmp_path / "out") == energies([*frames[:2], make_frame(7), make_frame(8)])
-    assert gathered.held_back == 4 + 1 + 1
+    assert (gathered.held_back, gathered.between) == (2 + 1 + 1, 2)
 
 
 def test_what_a_run_validates_on_gets_in_from_nowhere(
@@ -387,7 +387,7 @@ def test_a_run_starts_from_what_runs_labelled(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
-    make_init(tmp_path / "init", train=[make_frame(1)], valid=[make_frame(2)])
+    make_init(tmp_path / "init", train=[make_frame(1)], valid=[make_frame(2)], left_out=[make_frame(4)])
     make_run(tmp_path / "work", [make_frame(1), make_frame(3)])
     done = call_al(tmp_path, "gather", "init", "work", "-o", "out")
     lines = [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
@@ -395,7 +395,7 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
         "init/label: 1 frame",
         "work/iter.0000/label: 1 frame",
         "out: 2 frames: Al2Cu2 2",
-        "left out: 1 frame kept for validation",
+        "left out: 1 held back for validation, 1 between training and validation",
         "left out: 1 duplicate; see out/rejected.jsonl",
     ]
     shutil.rmtree(tmp_path / "work")

@@ -51,6 +51,8 @@ class Gathered:
     """Frames between training and validation, on neither side."""
     disagreements: list[str]
     """Two labels of one frame that differ, in words."""
+    is_new: bool
+    """Whether it was not there already, just the same."""
 
 
 def gather(
@@ -226,9 +228,9 @@ def _write_beside(temporary: Path, out: Path, chosen: _Chosen, type_map: Sequenc
             disagreements.append(f"frame {row['frame']} of {row['work']}/{row['label']} {detail}")
     write_ledger(temporary, rows, chosen.settings)
     write_json_lines(temporary / REJECTED_FILE, rejected)
-    _publish(temporary, out)
+    is_new = _publish(temporary, out)
     systems = dict(Counter(system for system, _ in places))
-    return Gathered(out, systems, len(rejected), chosen.held_back, chosen.between, disagreements)
+    return Gathered(out, systems, len(rejected), chosen.held_back, chosen.between, disagreements, is_new)
 
 
 def _write_file(temporary: Path, out: Path, chosen: _Chosen) -> Gathered:
@@ -236,31 +238,40 @@ def _write_file(temporary: Path, out: Path, chosen: _Chosen) -> Gathered:
         told = {name: row[name] for name in ("label", "frame", "settings")}
         frame.info |= {"work": os.path.relpath(row["work"], out.parent), **told}
     write_frames(temporary, chosen.frames)
-    _publish(temporary, out)
+    is_new = _publish(temporary, out)
     disagreements = [
         f"frame {row['frame']} of {row['work']}/{row['label']} equals frame {kept} of {out.name}{difference}"
         for kept, row, difference in chosen.duplicates
         if difference
     ]
     return Gathered(
-        out, {out.name: len(chosen.frames)}, len(chosen.duplicates), chosen.held_back, chosen.between, disagreements
+        out,
+        {out.name: len(chosen.frames)},
+        len(chosen.duplicates),
+        chosen.held_back,
+        chosen.between,
+        disagreements,
+        is_new,
     )
 
 
-def _publish(temporary: Path, out: Path) -> None:
+def _publish(temporary: Path, out: Path) -> bool:
+    """Put what was written in its place; False where the same is there already."""
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
     if not out.exists():
         temporary.rename(out)
-        return
+        return True
     if out.is_dir() != temporary.is_dir() or hash_path(out) != hash_path(temporary):
         raise ConfigError(f"{out} is there already and holds something else.\n  Name another folder, or move it away.")
+    return False
 
 
 def _tell(gathered: Gathered) -> None:
     counts = ", ".join(f"{name} {count}" for name, count in list(gathered.systems.items())[:8])
     more = f" and {len(gathered.systems) - 8} more" if len(gathered.systems) > 8 else ""
-    log.info("%s: %s: %s%s", gathered.folder, many(sum(gathered.systems.values()), "frame"), counts, more)
+    same = "" if gathered.is_new else "; the same was there already, and is left alone"
+    log.info("%s: %s: %s%s%s", gathered.folder, many(sum(gathered.systems.values()), "frame"), counts, more, same)
     if gathered.held_back or gathered.between:
         log.info("left out: %s", describe_held_back(gathered.held_back, gathered.between))
     if gathered.duplicates:

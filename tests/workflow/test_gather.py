@@ -398,6 +398,8 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
         "left out: 1 held back for validation, 1 between training and validation",
         "left out: 1 duplicate; see out/rejected.jsonl",
     ]
+    again = call_al(tmp_path, "gather", "init", "work", "-o", "out")
+    assert "out: 2 frames: Al2Cu2 2; the same was there already, and is left alone" in again.stdout
     shutil.rmtree(tmp_path / "work")
     done = call_al(tmp_path, "gather", "init/valid", "-o", "new")
     assert done.stderr.endswith("nor a folder in it has a history.json.\n  It lies in one: give init.\n")

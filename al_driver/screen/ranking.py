@@ -16,6 +16,7 @@ from al_driver.screen.acquisition import Acquisition, choose
 from al_driver.screen.filters import Filters
 
 STD = "_std"  # the end of the name of an uncertainty's column
+UNKNOWN = "unknown"  # why a candidate is left out of which nothing is known or predicted
 TOLD = ("parent", "file", "composition", "multiplicity", "complete", "strain")
 """What of a candidate's provenance stands in the table; its frame has all of it."""
 
@@ -142,7 +143,7 @@ def rank(
         key = "filters.max_uncertainty" if acquisition.by == "mean" else "rank.by"
         message = f"the model of {acquisition.property!r} gives no uncertainty; fit an ensemble (`al screen fit`)"
         raise ConfigError(Problem(message, key))
-    unknown = dict.fromkeys(np.flatnonzero(np.isnan(predictions.values[acquisition.property])).tolist(), "unknown")
+    unknown = dict.fromkeys(np.flatnonzero(np.isnan(predictions.values[acquisition.property])).tolist(), UNKNOWN)
     for index, reason in (unknown | dict(failed or {})).items():
         reasons[index] = reason
     passed = np.array([index for index, reason in enumerate(reasons) if not reason], dtype=int)

@@ -25,6 +25,7 @@ from al_driver.workflow.plot_data import (
     draw_selected_of,
     read_query,
 )
+from al_driver.workflow.screen_found import LabelledScreening, draw_found_of, found_section
 from al_driver.workflow.screen_page import Screening, draw_hull_of, draw_ranking_of, draw_voltage_of, make_page
 from al_driver.workflow.step import Record
 
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 
 DRAWING = 1
 """Raised when pictures look different: those of an earlier version are then out of date."""
-DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING, HULL, VOLTAGE = (
+DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING, FOUND, HULL, VOLTAGE = (
     f"{name}.png"
     for name in (
-        "deviation", "selected", "learning_curve", "parity", "coverage", "labels", "ranking", "hull", "voltage"
+        "deviation", "selected", "learning_curve", "parity", "coverage", "labels", "ranking", "found", "hull", "voltage"
     )
 )  # fmt: skip
 PAGE = "index.html"
-NAMES = (DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING, HULL, VOLTAGE, PAGE)
+NAMES = (DEVIATION, SELECTED, LEARNING, PARITY, COVERAGE, LABELS, RANKING, FOUND, HULL, VOLTAGE, PAGE)
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,19 @@ def _plan_init_bulk(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
 
 
 def _plan_screen(folder: WorkFolder) -> tuple[list[Plot], list[str]]:
-    ranked = folder.root / SCREEN_STAGES[-1]
-    if Record.read(ranked):
-        target, whole = folder.root / PLOTS_DIR, Screening(folder.root)
-        draws: dict[str, Callable[[Screening], Figure | Page | str]] = {RANKING: draw_ranking_of}
-        if whole.intercalation is not None:
-            draws |= {HULL: draw_hull_of, VOLTAGE: draw_voltage_of}
-        pictures = [(Path(name).stem.capitalize(), target / name) for name in draws]
-        draws[PAGE] = partial(make_page, pictures=pictures)  # of the pictures, so it comes last
-        return [_plan(target / name, [ranked], partial(draw, whole)) for name, draw in draws.items()], []
-    return [], [f"no {RANKING} before the candidates are ranked"]
+    ranked, target = folder.root / SCREEN_STAGES[-1], folder.root / PLOTS_DIR
+    labelled = LabelledScreening(folder)
+    found = [_plan(target / FOUND, labelled.steps, partial(draw_found_of, labelled))] if labelled.steps else []
+    if not Record.read(ranked):
+        return found, [f"no {RANKING} before the candidates are ranked"]
+    whole = Screening(folder.root)
+    draws: dict[str, Callable[[Screening], Figure | Page | str]] = {RANKING: draw_ranking_of}
+    if whole.intercalation is not None:
+        draws |= {HULL: draw_hull_of, VOLTAGE: draw_voltage_of}
+    pictures = [(Path(name).stem.capitalize(), target / name) for name in draws]
+    # of the pictures, so it comes last
+    draws[PAGE] = lambda whole: make_page(whole, pictures, found_section(labelled, target / FOUND))
+    return [*found, *(_plan(target / name, [ranked], partial(draw, whole)) for name, draw in draws.items())], []
 
 
 _OTHER_PLANS = {"init_bulk": _plan_init_bulk, "screen": _plan_screen}

@@ -177,7 +177,8 @@ class ScreenLoop:
             table = write_table(self.begin.crystals, self.predictions, ranking, self.labels.known)
             write_atomic(step.folder / RANKED_FILE, table)
             write_frames(step.folder / SELECTED_FILE, [self.begin.crystals[index] for index in ranking.selected])
-            return {"candidates": len(ranking.order), "selected": len(ranking.selected), "by": by}
+            told = {"property": params.rank.property, "unit": self.begin.unit(params), "wanted": params.select}
+            return {"candidates": len(ranking.order), "selected": len(ranking.selected), "by": by, **told}
 
         record = self.context.run_step(step, work, [RANKED_FILE, SELECTED_FILE])
         how = params.rank.by if by == "acquisition" else by

@@ -133,13 +133,15 @@ def draw_voltage_of(folder: Screening) -> "Figure | str":
     return draw_voltage(f"voltage against {asked.ion}, from the hull at 0 K", asked.ion, curves)
 
 
-def make_page(folder: Screening, pictures: Sequence[tuple[str, Path]]) -> Page:
+def make_page(folder: Screening, pictures: Sequence[tuple[str, Path]], found: Section | None = None) -> Page:
     """Return the page of a screening.
 
     Parameters
     ----------
     pictures
         Headings and PNG files; those that are not there are left out.
+    found
+        What its labels found, where there are some.
     """
     result = folder.result
     words = (
@@ -147,7 +149,8 @@ def make_page(folder: Screening, pictures: Sequence[tuple[str, Path]]) -> Page:
     )
     left_out = f"Of {many(len(folder.rows), 'candidate')}: {result['lines']}."
     there = [Section(heading, picture=path) for heading, path in pictures if path.exists()]
-    sections = [Section("What goes on", [words, left_out]), *there[:1], _best_section(folder), *_model_sections(folder)]
+    sections = [Section("What goes on", [words, left_out]), *there[:1]]
+    sections += [*([found] if found else []), _best_section(folder), *_model_sections(folder)]
     return Page(f"Screening by {result['property']}", sections + there[1:])
 
 

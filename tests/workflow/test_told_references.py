@@ -183,7 +183,8 @@ def test_logs_of_cp2k_and_its_own_input(tmp_path: Path) -> None:
         text.replace("CUTOFF 300\n", "CUTOFF 3.0E+2\n").replace("GTH-PADE-q4", "gth-pade")
     )
     engine = Cp2k.model_validate({"engine": "cp2k", "input": str(tmp_path / "cp2k.inp")})
-    kinds = {"basis Si": "SZV-MOLOPT-SR-GTH", "potential Si": "GTH-PADE"}
+    kinds = {"basis Si": "SZV-MOLOPT-SR-GTH", "potential Si": "GTH-PADE", "U Si": "0"}
+    kinds |= {"exact exchange": "0", "dispersion": "none", "UKS": "F"}
     assert engine.told_reference() == {"CUTOFF": "150", "functional": "PADE", **kinds}
     told = references_in(info for block in load_source(Source(logs[1], "cp2k/output")).blocks for info in block.infos)
     assert not list(check_told(told, engine))

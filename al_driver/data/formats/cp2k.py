@@ -18,9 +18,10 @@ import numpy as np
 from ase import Atoms
 
 from al_driver.data.formats.cp2k_files import find_frame, read_cells, read_input_cell, read_positions
+from al_driver.data.formats.cp2k_head import told_in_log
 from al_driver.data.formats.steps import GPA_TO_EV_PER_A3, Step, open_bytes, parse_float
 from al_driver.data.frames import Array, Label
-from al_driver.data.reference import REFERENCE, Told, format_reference, round_number
+from al_driver.data.reference import REFERENCE, Told, format_reference
 from al_driver.errors import EngineError
 from al_driver.units import BOHR_TO_ANGSTROM, HARTREE_TO_EV
 
@@ -44,18 +45,6 @@ _WORDS = {
     "ensemble": re.compile(r"Ensemble [Tt]ype +(\S+)"),
     "periodic": re.compile(r"CELL\| Periodicity +(\w+)"),
 }
-_REFERENCE = {
-    "CUTOFF": re.compile(r"QS\| Density cutoff \[a\.u\.\]: +(\S+)"),
-    "functional": re.compile(r"^ FUNCTIONAL\| +([A-Z0-9_]+):", re.MULTILINE),
-}
-_KIND = re.compile(
-    r"^ +\d+\. Atomic kind: (\S+)(.*?)(?=^ +\d+\. Atomic kind|^ Total number of|\Z)", re.MULTILINE | re.DOTALL
-)
-_OF_KIND = {
-    "basis": re.compile(r"^ +Orbital Basis Set +(\S+)", re.MULTILINE),
-    "potential": re.compile(r"^ +\S+ Potential information for +(\S+)", re.MULTILINE | re.IGNORECASE),
-}
-_ELECTRONS = re.compile(r"-Q\d+$")
 _UNCONVERGED = ("SCF run NOT converged", "FAILED to converge")
 _CONVERGED = ("SCF run converged in", "SCF loop converged in")
 
@@ -72,7 +61,7 @@ class Head:
 
     words: dict[str, str]
     told: Told
-    """What it says of its reference: cutoff (hartree), functionals, basis set and potential of each kind."""
+    """What it says of its reference, see `data.formats.cp2k_head`."""
     numbers: Array
     positions: Array
     cell: Array
@@ -159,26 +148,7 @@ def read_head(text: str, path: Path) -> Head:
         raise ValueError(f"the log has atomic coordinates in {unit}; angstrom or bohr was expected")
     array = np.array(sites)
     cell = read_input_cell(path.parent / Path(words.get("input", "?")).name, np.array(vectors))
-    return Head(words, _read_reference(text), array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
-
-
-def _read_reference(text: str) -> Told:
-    """Return what a head says of cutoff, functional, and of each kind, by the name of the kind."""
-    told = {name: "+".join(dict.fromkeys(pattern.findall(text))) for name, pattern in _REFERENCE.items()}
-    told["CUTOFF"] = round_number(told["CUTOFF"], 1)
-    for symbol, block in _KIND.findall(text):
-        found = {name: pattern.search(block) for name, pattern in _OF_KIND.items()}
-        told |= {f"{name} {symbol}": plain_name(match[1]) for name, match in found.items() if match}
-    return {name: value for name, value in told.items() if value}
-
-
-def plain_name(name: str) -> str:
-    """Return a basis set or potential without its number of electrons, which most names have with it and without.
-
-    >>> plain_name("GTH-PBE-q4"), plain_name("DZVP-MOLOPT-SR-GTH")
-    ('GTH-PBE', 'DZVP-MOLOPT-SR-GTH')
-    """
-    return _ELECTRONS.sub("", name.upper())
+    return Head(words, told_in_log(text), array[:, 0].astype(int), _SITE_UNITS[unit] * array[:, 1:], cell)
 
 
 def _read_run(text: str, path: Path) -> Iterator[Step]:

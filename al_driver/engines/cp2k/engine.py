@@ -18,6 +18,7 @@ from al_driver.engines.cp2k import scf
 from al_driver.engines.cp2k.base_input import (
     PROJECT,
     REMOVED,
+    find_kind,
     find_kinds,
     map_files,
     read_base,
@@ -220,7 +221,9 @@ class Cp2k(Engine):
     def told_reference(self) -> dict[str, str]:
         root = read_base(self.input)
         names = {kind: self._names(root, kind) for kind in FILES}
-        return describe_told(root.find("FORCE_EVAL", "DFT") or Section("DFT"), names)
+        kinds = {symbol: find_kind(root, symbol) or find_kind(root, "DEFAULT") for symbol in names["potential"]}
+        without_u = [symbol for symbol, kind in kinds.items() if kind is None or not kind.find("DFT_PLUS_U")]
+        return describe_told(root.find("FORCE_EVAL", "DFT") or Section("DFT"), names, without_u)
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         """Return the user's &FORCE_EVAL as it is used, however it is written, with the content of files beside it."""

@@ -40,12 +40,15 @@ class LabelledScreening:
 
     @property
     def steps(self) -> list[Path]:
-        """What a picture is drawn from, the newest table last; nothing before something is labelled."""
+        """What a picture is drawn from, the newest table last; nothing before something is labelled.
+
+        A query of an `al` that did not write down how many are wanted cannot be the newest.
+        """
         ranked = self.folder.root / SCREEN_STAGES[-1]
         queries = [step for _, step, _ in self.queries]
         if queries and Record.read(ranked):
             return [*queries, ranked]
-        return queries if len(queries) > 1 else []
+        return queries if len(queries) > 1 and "wanted" in self.queries[-1][2].result else []
 
     @cached_property
     def found(self) -> Found | None:
@@ -77,7 +80,7 @@ class LabelledScreening:
     @property
     def axis(self) -> str:
         """What the values are, with their unit."""
-        name, unit = (self.queries[-1][2].result[key] for key in ("property", "unit"))
+        name, unit = self.rules["rank"]["property"], self.queries[-1][2].result.get("unit")
         what = f"{name} ({unit})" if unit else str(name)
         return f"{what},\nfrom the best of its composition" if self.rules["per_composition"] else what
 

@@ -32,10 +32,10 @@ def write_step(folder, asked, known, result, inputs):
     write_json(folder / "step.json", marker)
 
 
-def write(root, *, ranked, per_composition=False, goal="min", select=2):
-    """Write a screening of two iterations, the first at random."""
+def write(root, *, ranked, per_composition=False, goal="min", select=2, old=False):
+    """Write a screening of two iterations, the first at random; an old one says less of its queries."""
     rules = {"rank": {"property": "heat", "goal": goal}, "per_composition": per_composition}
-    told = {"property": "heat", "unit": "eV", "wanted": select}
+    told = {} if old else {"property": "heat", "unit": "eV", "wanted": select}
     write_step(root / "iter.0000/query", "abc", "", told | {"by": "random"}, rules)
     write_step(root / "iter.0001/query", "def", "abc", told | {"by": "acquisition"}, rules)
     if ranked:
@@ -77,6 +77,17 @@ def test_what_is_looked_for_decides_which_are_the_best(tmp_path, keys, wanted):
     if "per_composition" in keys:
         assert "from the best of its composition" in folder.axis
         assert folder.found.value == pytest.approx([2, 0, np.nan, 1.5, 0, 3.5], nan_ok=True)
+
+
+def test_of_an_old_folder_it_shows_what_its_ranking_knows(tmp_path):
+    ranked, running = (
+        write(tmp_path / "ranked", ranked=True, old=True),
+        write(tmp_path / "running", ranked=False, old=True),
+    )
+    assert ranked.found.wanted.tolist() == [False, True, False, False, True, False]
+    assert draw_found_of(ranked).axes[0].get_ylabel() == "heat"
+    assert running.steps == []
+    assert found_section(running, tmp_path) is None
 
 
 def test_nothing_is_drawn_before_something_is_labelled(tmp_path):

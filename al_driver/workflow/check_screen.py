@@ -1,9 +1,7 @@
 """``al check`` of a screening: its crystals, its models, what labels them, and how much of it there will be."""
 
 import shlex
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -138,14 +136,19 @@ def _check_engine(report: Report, params: ScreenParams, key: str, engine: Engine
     report.collect(lambda: engine.check(type_map), key)
     report.set_by_driver += [f"label: {line}" for line in engine.set_by_driver()] + second_look(engine)
     if not report.errors:
-        report.collect(lambda: _write_labels(params, engine, type_map), key)
+        report.collect(lambda: _write_for_parents(params, engine), key)
 
 
-def _write_labels(params: ScreenParams, engine: Engine, type_map: Sequence[str]) -> None:
+def _write_for_parents(params: ScreenParams, engine: Engine) -> None:
+    """Find out whether inputs can be written, before candidates are made, which takes long."""
     for entry in params.candidates:
         _, parent = read_parents(entry.path, entry.supercell)[0]
-        with tempfile.TemporaryDirectory() as folder:
-            engine.write_inputs(sort_by_type(parent.atoms, type_map), Path(folder))
+        _label_inputs(params, engine, parent.atoms)
+
+
+def _label_inputs(params: ScreenParams, engine: Engine, atoms: Atoms) -> dict[str, str]:
+    frame = sort_by_type(atoms, params.type_map or ())
+    return render_files(lambda folder: engine.write_inputs(frame, folder), "label")
 
 
 def _render(report: Report, params: ScreenParams, resources: Resources | None) -> None:
@@ -157,8 +160,7 @@ def _render(report: Report, params: ScreenParams, resources: Resources | None) -
         report.plan += _describe_cost(params, params.learn, resources, len(frames))
         report.collect(lambda: _check_frames(params, frames))
         if (engine := params.label_engine) is not None and not report.errors:
-            first = sort_by_type(frames[0], params.type_map or ())
-            report.inputs |= render_files(lambda folder: engine.write_inputs(first, folder), "label")
+            report.inputs |= _label_inputs(params, engine, frames[0])
     if resources is not None:
         report.inputs |= render_scripts(resources, ["screen", *_find_engines(params)])
 

@@ -19,6 +19,7 @@ from al_driver.files import read_tail
 
 _START = "Program PWSCF"
 _END = "JOB DONE"
+_VOLUME_DIGITS = 1e-4  # of what is printed
 
 
 def is_done(path: Path) -> bool:
@@ -83,6 +84,8 @@ def check_step(step: PwStep, path: Path, where: Path) -> None:
         missing = "energy" if step.energy is None else f"forces on {step.n_atoms} atoms"
         message = f"pw.x ended, but printed no {missing}; it needs tprnfor = .true., or was told to stop"
         raise EngineError("engine_error", where, message)
+    if step.is_torn:
+        raise EngineError("engine_error", where, "iterations of the SCF are missing in what pw.x printed")
     if unshown := _what_is_not_shown(step, reached):
         raise EngineError("scf_unconverged", where, unshown)
 
@@ -92,8 +95,9 @@ def _what_is_not_shown(step: PwStep, reached: str) -> str:
     if not step.accuracies or not np.isfinite(step.threshold):
         missing = "threshold" if step.accuracies else "accuracy"
         return f"no {missing} of the SCF is printed, so nothing shows that it converged"
-    if step.has_exx:  # it has thresholds of its own on the way
-        return "" if step.is_refined else "pw.x does not say that the exact exchange is self-consistent"
+    if step.has_exx:  # it has thresholds of its own on the way, and a last energy
+        is_shown = step.is_refined and step.is_exact
+        return "" if is_shown else "pw.x does not say that the exact exchange is self-consistent, with its energy (!!)"
     if not to_float(step.accuracies[-1]) <= 1.1 * step.threshold + 1e-8:  # both are printed rounded
         return f"the accuracy reached is {reached}; {step.threshold:g} was asked for"
     return ""
@@ -133,13 +137,19 @@ def make_atoms(step: PwStep, where: Path) -> Atoms:
     Raises
     ------
     EngineError
-        ``engine_error`` if cell or positions are missing, or a species is no element.
+        ``engine_error`` if cell or positions are missing, a species is no element, or the cell has not the volume that
+        was printed.
     """
-    unknown = sorted(set(step.symbols) - set(atomic_numbers))
-    if unknown or step.cell is None or not len(step.symbols) == len(step.positions) == step.n_atoms > 0:
-        words = f"{unknown[0]!r} is no element" if unknown else "the structure was not printed whole"
+    is_whole = step.cell is not None and len(step.symbols) == len(step.positions) == step.n_atoms > 0
+    if not is_whole or "" in step.symbols:
+        raise EngineError("engine_error", where, "the structure was not printed whole")
+    if unknown := sorted(set(step.symbols) - set(atomic_numbers)):
+        raise EngineError("engine_error", where, f"{unknown[0]!r} is no element")
+    atoms = Atoms(step.symbols, positions=step.positions, cell=step.cell, pbc=True)
+    if abs(atoms.get_volume() - step.volume) > _VOLUME_DIGITS * step.volume:
+        words = f"the cell has {atoms.get_volume():.3f} Å³, and pw.x printed {step.volume:.3f} Å³: lines are missing"
         raise EngineError("engine_error", where, words)
-    return Atoms(step.symbols, positions=step.positions, cell=step.cell, pbc=True)
+    return atoms
 
 
 def _make_label(step: PwStep, before: PwStep, path: Path, *, is_last: bool) -> Label | EngineError:

@@ -48,8 +48,7 @@ def read_relaxed(source: Path, output: Path, relaxation: Relaxation) -> Label:
     if missing:
         limits = f"max_force is {relaxation.max_force:g}, max_steps {relaxation.max_steps}"
         raise EngineError("engine_error", where, f"not relaxed after {len(searched)} steps: {missing}; {limits}")
-    cell = last.cell if relaxation.what == "cell" else sent.cell.array
-    return _make_label(Atoms(sent.numbers, last.positions, cell=cell, pbc=sent.pbc), last, where)
+    return _make_label(_frame_of(sent, last, where, moves_cell=relaxation.what == "cell"), last, where)
 
 
 def read_trajectory(source: Path, output: Path, dynamics: Dynamics) -> list[tuple[int, Label | EngineError]]:
@@ -64,7 +63,7 @@ def read_trajectory(source: Path, output: Path, dynamics: Dynamics) -> list[tupl
             check_step(step, output, where)
             if index == 0:
                 _check_start(sent, step, where)
-            atoms = Atoms(sent.numbers, step.positions, cell=sent.cell, pbc=sent.pbc) if index else sent
+            atoms = _frame_of(sent, step, where, moves_cell=False) if index else sent
             frames[index] = _make_label(atoms, step, where)
         except EngineError as error:
             if index == 0:
@@ -77,6 +76,14 @@ def read_trajectory(source: Path, output: Path, dynamics: Dynamics) -> list[tupl
         words = f"pw.x calculated {len(steps)} steps, not {dynamics.n_steps + 1}; it may have been told to stop"
         raise EngineError("no_output", where, words)
     return [(step, frames[step]) for step in dynamics.steps]
+
+
+def _frame_of(sent: Atoms, step: PwStep, where: Path, *, moves_cell: bool) -> Atoms:
+    """Return the frame of a step; some versions print atoms otherwise, of which the first are those that were sent."""
+    if not step.symbols and not step.has_blocks:
+        return sent
+    found = make_atoms(step, where)
+    return Atoms(sent.numbers, positions=found.positions, cell=found.cell if moves_cell else sent.cell, pbc=sent.pbc)
 
 
 def _make_label(atoms: Atoms, step: PwStep, where: Path) -> Label:
@@ -98,7 +105,7 @@ def _make_label(atoms: Atoms, step: PwStep, where: Path) -> Label:
 
 def _check_start(sent: Atoms, step: PwStep, where: Path) -> None:
     """Refuse what pw.x printed of another frame; some versions print atoms otherwise, and say nothing to compare."""
-    if step.symbols:
+    if step.symbols or step.has_blocks:
         periodic = Atoms(sent.numbers, sent.positions, cell=sent.cell, pbc=True)  # as pw.x sees it
         check_same_frame(periodic, make_atoms(step, where), where, GateLimits())
 

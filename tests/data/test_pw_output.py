@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from al_driver.data.frames import Label
+from al_driver.data.pw_head import INTERSITE
 from al_driver.data.pw_output import read_pw_frames
 from al_driver.data.pw_steps import read_pw_steps
-from al_driver.data.reference import parse_reference
+from al_driver.data.reference import format_reference, parse_reference
 from al_driver.engines.qe import QuantumEspresso
 from al_driver.errors import EngineError
+from al_driver.units import RYDBERG_TO_EV
 
 PSEUDO = Path("/usr/share/espresso/pseudo")
 POSITIONS = {
@@ -163,9 +165,13 @@ def test_what_shows_convergence_must_be_printed(relaxation: str, tmp_path: Path)
         ("scf_unconverged", "no threshold of the SCF is printed, so nothing shows that it converged")
     ]
     exact = relaxation.replace("     celldm(1)", "     EXX-fraction = 0.25\n     celldm(1)", 1)
-    words = "pw.x does not say that the exact exchange is self-consistent"
-    assert errors_of(write(tmp_path, exact)) == len(whole) * [("scf_unconverged", words)]
-    exact = exact.replace("     Forces acting", "     EXX self-consistency reached\n     Forces acting")
+    words = "pw.x does not say that the exact exchange is self-consistent, with its energy (!!)"
+    refused = len(whole) * [("scf_unconverged", words)]
+    assert errors_of(write(tmp_path, exact)) == refused
+    reached = exact.replace("     Forces acting", "     EXX self-consistency reached\n     Forces acting")
+    assert errors_of(write(tmp_path, reached)) == refused  # its energy is that of a round before
+    exact = reached.replace("     EXX self-", "!!   total energy              =  -14.0 Ry\n     EXX self-")
+    assert {label.energy for label in labels_of(write(tmp_path, exact))} == {-14.0 * RYDBERG_TO_EV}
     assert len(labels_of(write(tmp_path, exact))) == len(whole)
 
 
@@ -239,3 +245,77 @@ def test_functionals_and_potentials_of_several_versions() -> None:
     assert told("(1434)") == {"functional": "1 4 3 4", "pseudo Si": "0123"}
     apart = ["( 0 0 0 0 0 5 0)", "( 0 0 0 0 0 3 0)", "( 1 4 4 0 1 0 0)", "( 1 4 4 0 2 0 0)"]
     assert len({told(each)["functional"] for each in apart}) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["atomic species    L          U    alpha       J0     beta", "   Fe1  2  4.0000  0.0000  0.0000  0.0000",
+          "   Fe2  2  3.5000  0.0000  0.5000  0.0000"], {"U Fe": "3.5 J0 0.5/4", "U O": "0"}),
+        (["Full LDA+U calculation (l_max = 2) with parameters (eV):", "U(  1) =   4.0000   J(  1) =   0.8000",
+          "U(  2) =   4.0000   J(  2) =   0.8000   B(  2) =   0.0918"], {"U Fe": "4 J 0.8", "U O": "0"}),
+        (["Hubbard projectors: atomic", "Hubbard parameters of DFT+U (Dudarev formulation) in eV:",
+          "U(Fe1-3d) =  4.0000", "U(Fe2-3d)  =  4.0000"], {"U Fe": "4", "U O": "0"}),
+        (["Hubbard projectors: atomic", "Hubbard parameters of DFT+U+V (Dudarev formulation) in eV:"],
+         {"U Fe": INTERSITE, "U O": INTERSITE}),
+        (["Hubbard projectors: atomic", "and what nobody knows"], {}),
+        ([], {"U Fe": "0", "U O": "0"}),
+    ],
+)  # fmt: skip
+def test_hubbard_u_of_several_versions(lines: list[str], told: dict[str, str]) -> None:
+    """As pw.x 6.7 prints a run of the simplified and of the full scheme, and as later ones do; 6.7 tells V first."""
+    start = "     Program PWSCF v.6.7 starts on\n"
+    species = "     atomic species   valence    mass     pseudopotential\n"
+    species += "".join(
+        f"        {name}  8.00  55.84500  {name[:2].strip('1')}( 1.00)\n" for name in ("Fe1", "Fe2", "O")
+    )
+    text = start + species + "\n" + "".join(f"     {line}\n" for line in lines) + "\n"
+    assert parse_reference(format_reference([*read_pw_steps(text.splitlines(True))][-1].told)) == told
+    intersite = text.replace(species, "     Reading Hubbard V parameters from the input...\n" + species)
+    if not lines:
+        assert next(read_pw_steps(intersite.splitlines(True))).told == {"U Fe": INTERSITE, "U O": INTERSITE}
+
+
+@pytest.mark.needs("pw.x")
+def test_a_line_that_is_missing_or_twice_gives_no_wrong_label(tmp_path: Path) -> None:
+    """Nothing of the step before, of a list in other units, or of a part of the forces stands for it."""
+    path = run_pw(tmp_path / "run", "vc-relax", "crystal", nstep="3", verbosity="'high'")
+    whole, lines = labels_of(path), path.read_text().splitlines(keepends=True)
+    words = (
+        "CELL_P",
+        "ATOMIC_P",
+        "Self-c",
+        "!",
+        "new unit",
+        "total   stress",
+        "atom    1 type",
+        "crystal ax",
+        "site n.",
+    )
+    places = [index for index, line in enumerate(lines) if line.strip().startswith(words)]
+    places += [index + shift for index in places for shift in (1, 2)]
+    spans = [(index, index + 1) for index in sorted(set(places))]
+    ends = [index for index, line in enumerate(lines) if line.startswith("ATOMIC_P")]
+    spans += [(end - shift, end + 4) for end in ends for shift in (0, 5, 60)]  # structure, with what is before it
+    refused = 0
+    for start, end in spans:
+        texts = [lines[:start] + lines[end:]]
+        texts += [lines[:end] + lines[start:]] if end == start + 1 else []
+        for text in texts:
+            frames = list(read_pw_frames(write(tmp_path, "".join(text))))
+            labels = [frame for frame in frames if isinstance(frame, Label)]
+            refused += len(frames) - len(labels)
+            assert all(any(is_same(label, other) for other in whole) for label in labels), (start, end)
+    assert refused > 20
+
+
+def is_same(label: Label, other: Label) -> bool:
+    """Say whether two labels are equal; one may lack its virial."""
+    virial = other.virial if label.virial is None else label.virial
+    return (
+        label.energy == other.energy
+        and np.array_equal(label.forces, other.forces)
+        and np.array_equal(virial, np.asarray(other.virial))
+        and np.array_equal(label.atoms.cell.array, other.atoms.cell.array)
+        and np.array_equal(label.atoms.positions, other.atoms.positions)
+    )

@@ -346,7 +346,12 @@ def test_exact_exchange_that_did_not_converge_is_refused(tmp_path: Path) -> None
         engine.read_label(tmp_path / "few")
     assert caught.value.reason == "scf_unconverged"
     assert "EXX self-consistency reached" in (tmp_path / "enough/pw.out").read_text()
-    assert np.isfinite(engine.read_label(tmp_path / "enough").energy)
+    output = tmp_path / "enough/pw.out"
+    assert np.isfinite(engine.read_label(output.parent).energy)
+    output.write_text(re.sub(r"^!!.*\n", "", output.read_text(), flags=re.MULTILINE))
+    with pytest.raises(EngineError, match="with its energy") as caught:  # the last `!` is of the round before
+        engine.read_label(output.parent)
+    assert caught.value.reason == "scf_unconverged"
 
 
 @pytest.mark.needs("pw.x")

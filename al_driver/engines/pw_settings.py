@@ -4,16 +4,12 @@ Named are the keys of the latter kind, and of &CONTROL and &ELECTRONS those of t
 of stands with what decides. Source: INPUT_PW of the Quantum ESPRESSO documentation.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ase.io.espresso_namelist.keys import pw_keys
 
-from al_driver.data.ledger import SHORT
-from al_driver.data.reference import Told, round_number
 from al_driver.engines.pw_input import INDEXED, NOT_BY_TYPE, Namelists, PwInput
 from al_driver.engines.pw_sites import type_of
 from al_driver.errors import ConfigError, Problem
@@ -40,7 +36,7 @@ def describe_settings(user: PwInput, *, is_relaxation: bool = False) -> dict[str
     for name, keys in user.namelists.items():
         if name not in _OF_MOTION or is_relaxation:
             found[name] = {
-                _by_element(key, user): _canonical(value) for key, value in sorted(keys.items()) if _decides(name, key)
+                _by_element(key, user): canonical(value) for key, value in sorted(keys.items()) if _decides(name, key)
             }
     card = user.cards.get("K_POINTS")
     if card is not None:
@@ -55,18 +51,6 @@ def describe_accuracy(user: PwInput) -> dict[str, float]:
     """Return the threshold of the energy, Ry, below which an SCF ends."""
     text = user.value("electrons", "conv_thr")
     return {"conv_thr": CONV_THR if text is None else _as_number(text, CONV_THR)}
-
-
-def describe_told(user: PwInput, potentials: Mapping[str, Path]) -> Told:
-    """Return what pw.x prints of these settings, Ry; the functional is left out, which the potentials may decide."""
-    ecutwfc, width = (_canonical(user.value("system", key) or "") for key in ("ecutwfc", "degauss"))
-    ecutrho = _canonical(user.value("system", "ecutrho") or "") or (4 * ecutwfc if isinstance(ecutwfc, float) else "")
-    told = {"ecutwfc": round_number(ecutwfc, 2), "ecutrho": round_number(ecutrho, 2)}
-    is_smeared = _canonical(user.value("system", "occupations") or "") == "smearing"
-    told["degauss"] = round_number(width, 4) if is_smeared else "none"
-    sums = {symbol: hashlib.md5(path.read_bytes(), usedforsecurity=False) for symbol, path in potentials.items()}
-    told |= {f"pseudo {symbol}": digest.hexdigest()[:SHORT] for symbol, digest in sums.items()}
-    return {name: value for name, value in told.items() if value}
 
 
 def start_elsewhere(user: PwInput) -> PwInput:
@@ -119,10 +103,10 @@ def _by_element(key: str, user: PwInput) -> str:
     return f"{match[1]}({','.join([*match[2].split(',')[:-1], element])})"
 
 
-def _canonical(text: str) -> Any:
+def canonical(text: str) -> Any:
     """Return a value such that two ways to write it are one.
 
-    >>> _canonical("1.0d-8"), _canonical(".TRUE."), _canonical("'Gaussian'"), _canonical("t")
+    >>> canonical("1.0d-8"), canonical(".TRUE."), canonical("'Gaussian'"), canonical("t")
     (1e-08, True, 'gaussian', True)
     """
     bare = text.strip().lower()
@@ -134,11 +118,11 @@ def _canonical(text: str) -> Any:
 
 
 def _as_number(text: str, default: float) -> float:
-    value = _canonical(text)
+    value = canonical(text)
     return value if isinstance(value, float) else default
 
 
 def _quoted(value: str) -> str:
     """Return a value as Fortran reads it: a word in quotes, whatever else as it is."""
-    is_word = isinstance(_canonical(value), str) and not value.startswith(("'", '"'))
+    is_word = isinstance(canonical(value), str) and not value.startswith(("'", '"'))
     return "'" + value.replace("'", "''") + "'" if is_word else value

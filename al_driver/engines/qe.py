@@ -39,7 +39,6 @@ from al_driver.engines.pw_settings import (
     change_tags,
     describe_accuracy,
     describe_settings,
-    describe_told,
     start_elsewhere,
     tag_names,
 )
@@ -54,6 +53,7 @@ from al_driver.engines.pw_sites import (
     named_sites,
     number_keys,
 )
+from al_driver.engines.pw_told import describe_told
 from al_driver.engines.sites import Site, check_sites, check_tags
 from al_driver.engines.upf import read_upf_valence
 from al_driver.errors import ConfigError, EngineError, Problem
@@ -211,7 +211,7 @@ class QuantumEspresso(Engine):
         }
 
     def told_reference(self) -> dict[str, str]:
-        return describe_told(read_pw_input(self.input), self.pseudopotentials)
+        return describe_told(read_pw_input(self.input), self.pseudopotentials, self.hubbard_u)
 
     def accuracy(self, calculation: Calculation = "label") -> dict[str, float]:  # noqa: ARG002
         return describe_accuracy(read_pw_input(self.input))

@@ -11,8 +11,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from al_driver.data.frames import Label
 from al_driver.data.gate import GateLimits, check_label
+from al_driver.data.pw_head import INTERSITE
+from al_driver.data.pw_output import read_pw_frames
 from al_driver.data.pw_steps import read_pw_steps
+from al_driver.data.reference import parse_reference
 from al_driver.engines.base import Dynamics
 from al_driver.engines.pw_input import PwInput, read_pw_input
 from al_driver.engines.pw_sites import MOST_SPECIES
@@ -146,6 +150,30 @@ def test_contradictions_are_told(system: str, cards: str, keys: dict[str, Any], 
     assert len(found) == 1 and words in found[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "keys", "told"),
+    [
+        ("", {}, {"Fe": "0", "O": "0"}),
+        ("", {"Fe": 4.0}, {"Fe": "4", "O": "0"}),
+        ("", {"Fe1": 4.0, "Fe2": 3.5}, {"Fe": "", "O": "0"}),
+        ("hubbard_u(1) = 4.0", {}, {"Fe": "0", "O": "0"}),  # which pw.x reads with lda_plus_u alone
+        ("lda_plus_u = .true., hubbard_u(1) = 4.0d0", {}, {"Fe": "4", "O": "0"}),
+        ("lda_plus_u = .true., hubbard_u(1) = 4.0, hubbard_j0(1) = 0.5", {}, {}),
+        ("lda_plus_u = .true., lda_plus_u_kind = 1, hubbard_u(1) = 4.0", {}, {}),
+        ("lda_plus_u = .true., lda_plus_u_kind = 2", {}, {"Fe": INTERSITE, "O": INTERSITE}),
+        ("HUBBARD (atomic)\nU Fe-3d 4.0", {}, {"Fe": "4", "O": "0"}),
+        ("HUBBARD (atomic)\nU Fe-3d 4.0\nV Fe-3d O-2p 1 2 0.5", {}, {"Fe": INTERSITE, "O": INTERSITE}),
+    ],
+)
+def test_what_an_input_tells_of_u(text: str, keys: dict[str, float], told: dict[str, str], tmp_path: Path) -> None:
+    card = text if text.startswith("HUBBARD") else ""
+    system = TEXT if card else TEXT.replace("ecutwfc", f"{text}\n ecutwfc", 1)
+    species = "ATOMIC_SPECIES\nFe 55.8 Fe.UPF\nO 16 O.UPF\n"
+    engine = make_engine(tmp_path, f"{system}{species}{card}\n", hubbard_u=keys)
+    found = engine.told_reference()
+    assert {name.split()[1]: value for name, value in found.items() if name.startswith("U ")} == told
+
+
 def test_spin_needs_smearing_a_first_moment_and_few_kinds(tmp_path: Path) -> None:
     fixed = TEXT.replace("occupations = 'smearing', degauss = 0.02", "nspin = 2")
     assert "nspin = 2 with fixed occupations needs tot_magnetization" in errors(make_engine(tmp_path, fixed))[0]
@@ -213,6 +241,10 @@ def test_an_antiferromagnetic_oxide_with_u_equals_what_was_printed(tmp_path: Pat
     stress = re.search(r"total +stress +\(Ry/bohr.*\n((?:.*\n){3})", text)[1].splitlines()
     printed = np.array([row.split()[:3] for row in stress], dtype=float) * RYDBERG_TO_EV / BOHR_TO_ANGSTROM**3
     assert label.virial == pytest.approx(printed * atoms.get_volume(), rel=1e-12)
+    (found,) = read_pw_frames(tmp_path / "run/pw.out")
+    assert isinstance(found, Label)
+    told = parse_reference(found.info["reference"])
+    assert told.items() >= {"U Fe": "4", "U O": "0", **engine.told_reference()}.items()
 
 
 def test_a_charged_molecule_with_spin_has_the_forces_of_its_energy(tmp_path: Path) -> None:

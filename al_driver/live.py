@@ -91,7 +91,7 @@ def status_table(state: dict[str, Any]) -> Table:
     title = f"{state['folder']}: {state['state']}"
     if state["state"] == "running":
         title += f", {state['step']} ({tasks['done']} of {many(tasks['total'], 'task')}, {tasks['running']} running)"
-        title += f"; in the queue: {state['waits']}" if state["waits"] else ""
+        title += f"; waiting: {state['waits']}" if state["waits"] else ""
     table = Table(title=Text(title), caption=Text(_caption(state)), title_justify="left", caption_justify="left")
     if state["kind"] == "init_bulk":
         _add_stages(table, state["stages"], ("structures", "dropped", "labelled", "rejected"))

@@ -6,6 +6,7 @@ is handed to `sbatch` as a word, and what the tasks are told lies in their ``gro
 """
 
 import os
+import shlex
 import subprocess
 import time
 import uuid
@@ -15,19 +16,17 @@ from pathlib import Path
 from al_driver.errors import ConfigError
 from al_driver.files import read_json, write_atomic, write_json
 from al_driver.jobs.processes import find_program
-from al_driver.jobs.slurm import (
-    PATIENCE_SECONDS,
-    SlurmHandle,
-    Watch,
-    find_command,
-    is_transient,
-    read_job_id,
-)
+from al_driver.jobs.slurm import PATIENCE_SECONDS, find_command, is_transient, read_job_id
+from al_driver.jobs.watch import ANSWERS, SlurmHandle, Watch
 from al_driver.layout import ARRAY_FILE, ARRAY_LOG, SUBMITTED_FILE, array_name
 
 SCRIPT_FILE = "submit.sh"
 KEPT = frozenset({"SLURM_CONF", "SLURM_CLUSTERS"})
 """Of a driver that is a job itself, nothing of that job reaches the jobs it submits, but where SLURM is."""
+
+
+class NotTaken(Exception):
+    """SLURM does not take a job now, and may take the same one later. In its words."""
 
 
 def make_array(groups: Sequence[Path]) -> tuple[Path, str]:
@@ -53,24 +52,29 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} holds a % or a backslash, which SLURM replaces.\n  Use another work_dir.")
 
 
-def submit_array(folder: Path, script: str, n_groups: int) -> str | None:
-    """Hand an array to `sbatch`; return its id, on disk already, or None where it may be tried again.
-
-    Raises
-    ------
-    ConfigError
-        With the scheduler's words, if it will never take such a job.
-    """
+def submit_array(folder: Path, script: str, n_groups: int) -> str:
+    """Hand an array to `sbatch`; return its id, on disk already. Raises as `submit_script` does."""
     write_atomic(folder / SCRIPT_FILE, script)
-    job_id = submit_script(folder / SCRIPT_FILE, [f"--array=0-{n_groups - 1}"])
-    return None if job_id is None else _note(folder, job_id)
+    return _note(folder, submit_script(folder / SCRIPT_FILE, [*read_options(script), f"--array=0-{n_groups - 1}"]))
 
 
-def submit_script(script: Path, options: Sequence[str], arguments: Sequence[str] = ()) -> str | None:
-    """Hand a script to `sbatch`, to run in its own folder; return the job's id, or None where it may be tried again.
+def read_options(script: str) -> list[str]:
+    """Return the options of a script as words for `sbatch`: there they count more than ``SBATCH_…`` variables do.
+
+    >>> read_options("#!/bin/bash\\n#SBATCH --account='a b'\\n#SBATCH --no-requeue\\nexec true\\n")
+    ['--account=a b', '--no-requeue']
+    """
+    lines = [line for line in script.splitlines() if line.startswith("#SBATCH ")]
+    return [option for line in lines for option in shlex.split(line)[1:]]
+
+
+def submit_script(script: Path, options: Sequence[str], arguments: Sequence[str] = ()) -> str:
+    """Hand a script to `sbatch`, to run in its own folder; return the job's id.
 
     Raises
     ------
+    NotTaken
+        If it may be tried again.
     ConfigError
         With the scheduler's words, if it will never take such a job.
     """
@@ -81,16 +85,17 @@ def submit_script(script: Path, options: Sequence[str], arguments: Sequence[str]
             argv, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
             env=environment, timeout=4 * PATIENCE_SECONDS,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None
+    except subprocess.TimeoutExpired as error:
+        raise NotTaken("sbatch does not answer") from error
     except OSError as error:
         raise ConfigError(f"sbatch cannot be started: {error}.") from error
     job_id = read_job_id(run.stdout)
     if run.returncode == 0 and job_id is not None:
         return job_id
-    words = " ".join((run.stderr or run.stdout).split()) or f"exit status {run.returncode}"
+    said = [line.removeprefix("sbatch: error: ").strip() for line in (run.stderr or run.stdout).splitlines()]
+    words = "; ".join(filter(None, said)) or f"exit status {run.returncode}"
     if is_transient(words):
-        return None
+        raise NotTaken(words)
     raise ConfigError(
         f"SLURM refused the job: {words}\n"
         f"  Correct the resource file (partition, account, qos, timeout_min, nodes …); {script}\n"
@@ -105,21 +110,26 @@ def find_array(folder: Path, name: str, watch: Watch) -> str | None:
     """
     wait = 1.0
     while (answer := watch.ask(find_command(name))) is None:
+        watch.note(ANSWERS, "SLURM does not answer whether it has a job of ours: that is waited for")
         time.sleep(wait)
         wait = min(1.5 * wait, 60.0)
+    watch.note(ANSWERS, "")
     ids = answer.split()
     return _note(folder, ids[0]) if ids else None
 
 
 def find_handles(jobs_dir: Path, watch: Watch) -> dict[str, SlurmHandle]:
-    """Return, by the name of its folder, each group that an earlier driver has, or may have, submitted to SLURM."""
+    """Return, by the name of its folder, each group that an earlier driver has, or may have, submitted to SLURM.
+
+    None where there is no SLURM, as after a move to another machine: then what they write tells which of them live.
+    """
     handles: dict[str, SlurmHandle] = {}
+    if find_program("squeue") is None:
+        return handles
     for file in sorted(jobs_dir.glob(f"{array_name('*')}/{ARRAY_FILE}")):
         folder, array = file.parent, read_json(file)
         if (folder / SUBMITTED_FILE).exists():
             job_id = read_json(folder / SUBMITTED_FILE)["job_id"]
-        elif find_program("squeue") is None:
-            continue
         else:
             job_id = find_array(folder, array["name"], watch)
         if job_id is not None:

@@ -33,8 +33,8 @@ from al_driver.jobs.group import check_programs, read_log_tail
 from al_driver.jobs.job import Job, end_jobs
 from al_driver.jobs.packing import choose_groups, write_job
 from al_driver.jobs.progress import BatchResult, Progress
-from al_driver.jobs.slurm import Watch
 from al_driver.jobs.task import Task
+from al_driver.jobs.watch import Watch
 from al_driver.layout import GROUP_FILE, STOPPED_FILE
 from al_driver.schema.resource import Profile
 

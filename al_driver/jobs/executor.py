@@ -19,12 +19,14 @@ from typing import Any, Protocol
 
 from al_driver.errors import ConfigError
 from al_driver.files import write_json
-from al_driver.jobs.array import find_array, make_array, make_handles, submit_array
+from al_driver.jobs.array import NotTaken, find_array, make_array, make_handles, submit_array
 from al_driver.jobs.runner import Group, run_group
-from al_driver.jobs.slurm import Watch
+from al_driver.jobs.watch import SUBMISSION, Watch
 from al_driver.layout import ARRAY_LOG, GROUP_FILE, SUBMITTED_FILE
 from al_driver.schema.resource import Profile
+from al_driver.words import many
 
+ADVICE = ". It is asked again; if that goes on, lower max_jobs in the resource file"
 NO_LIMIT_MINUTES = 60 * 24 * 3650  # submitit's own limit is never the one that acts; each task has its own
 
 
@@ -50,8 +52,11 @@ class Handle(Protocol):
     def is_known_of(self, moment: float) -> bool:
         """Say whether what is known of the job was told after a moment of ``time.monotonic``."""
 
-    def cancel(self) -> None:
-        """End a job that runs inside this process, or elsewhere; those on this machine are ended by signal."""
+    def cancel(self, *others: Any) -> None:
+        """End a job, and others of its executor, inside this process or on a cluster.
+
+        Those of this machine are ended by signal.
+        """
 
 
 class Executor(Protocol):
@@ -93,8 +98,9 @@ class Inline:
         def is_alive(self) -> bool:
             return not self.group.finished.is_set()
 
-        def cancel(self) -> None:
-            self.group.cancel()
+        def cancel(self, *others: "Inline._Handle") -> None:
+            for handle in (self, *others):
+                handle.group.cancel()
 
     def submit(self, folders: Sequence[Path]) -> Sequence[Handle]:
         handles = [self._Handle(Group(folder)) for folder in folders]
@@ -121,7 +127,7 @@ class Local:
         def is_alive(self) -> bool:
             return self.process.poll() is None
 
-        def cancel(self) -> None:
+        def cancel(self, *_others: "Local._Handle") -> None:
             return None
 
     def submit(self, folders: Sequence[Path]) -> Sequence[Handle]:
@@ -189,11 +195,16 @@ class Slurm:
         if job_id is None:
             limits = [json.loads((group / GROUP_FILE).read_text())["limit"] for group in folders]
             script = render_script(self._profile, max(filter(None, limits), default=None), name=name)
-            job_id = submit_array(folder, script, len(folders))
-        if job_id is None:
-            self._wait = min(1.5 * self._wait, 60.0)
-            self._next = time.monotonic() + self._wait
-            return None
+            try:
+                job_id = submit_array(folder, script, len(folders))
+            except NotTaken as refusal:
+                self._watch.note(
+                    SUBMISSION, f"SLURM takes no array of {many(len(folders), 'job')} for now: {refusal}", ADVICE
+                )
+                self._wait = min(1.5 * self._wait, 60.0)
+                self._next = time.monotonic() + self._wait
+                return None
+        self._watch.note(SUBMISSION, "")
         self._draft, self._wait, self._next = None, 1.0, 0.0
         return make_handles(folder, job_id, len(folders), self._watch)
 

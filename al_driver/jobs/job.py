@@ -208,12 +208,8 @@ class Job:
             self.drain()
             self._claim = self._claim or read_claim(self.folder)
             if self._claim is None and self.give_up():
-                if self._asks_scheduler and self.handle is not None:
-                    self.handle.cancel()
                 return
             self._claim = self._claim or read_claim(self.folder)
-        if self.handle is not None:
-            self.handle.cancel()
         if self._runs_here():
             os.kill(self._runner_pid, SIGTERM)
 
@@ -246,6 +242,10 @@ def end_jobs(jobs: Sequence[Job]) -> None:
     """End jobs and their children: ask, wait a few seconds, kill."""
     for job in jobs:
         job.ask_to_end()
+    handles = [job.handle for job in jobs if job.handle is not None]
+    for kind in {type(handle) for handle in handles}:  # where the executor was changed there are two
+        first, *others = (handle for handle in handles if type(handle) is kind)
+        first.cancel(*others)
     deadline = time.monotonic() + CANCEL_SECONDS
     while time.monotonic() < deadline and any(job.is_alive() for job in jobs):
         time.sleep(0.02)

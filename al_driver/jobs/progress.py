@@ -15,7 +15,7 @@ class Progress:
     running: int
     failed: int
     waits: str = ""
-    """Why jobs wait in a scheduler's queue, in its words."""
+    """Why nothing moves, in a scheduler's words: why its jobs wait, what it does not take, that it does not answer."""
 
 
 @dataclass(frozen=True)

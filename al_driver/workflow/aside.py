@@ -9,8 +9,9 @@ from pathlib import Path
 from al_driver.errors import ConfigError
 from al_driver.jobs.array import find_handles
 from al_driver.jobs.job import Job, end_jobs
-from al_driver.jobs.slurm import Watch
+from al_driver.jobs.watch import Watch
 from al_driver.layout import GROUP_FILE, JOBS_DIR, STEPS, TASK_PREFIXES, WorkFolder
+from al_driver.words import many
 
 
 def set_aside(path: Path) -> Path:
@@ -57,7 +58,13 @@ def check_reached(folder: WorkFolder, iteration: int) -> None:
 
 
 def end_jobs_below(path: Path) -> int:
-    """End the jobs that an earlier driver left running anywhere in a folder; return how many still ran or waited."""
+    """End the jobs that an earlier driver left running anywhere in a folder; return how many still ran or waited.
+
+    Raises
+    ------
+    ConfigError
+        If SLURM does not take the order to cancel them; they start nothing more.
+    """
     jobs, watch = [], Watch()
     for jobs_dir in _find_jobs_dirs(path):
         handles = find_handles(jobs_dir, watch)
@@ -72,6 +79,11 @@ def end_jobs_below(path: Path) -> int:
         job.is_alive()
         job.adopt_strays()
         job.kill()
+    if watch.not_cancelled:
+        raise ConfigError(
+            f"SLURM does not answer: {many(watch.not_cancelled, 'job')} below {path} cannot be cancelled.\n"
+            "  They start nothing more. Give the command again when SLURM answers."
+        )
     return len(alive)
 
 

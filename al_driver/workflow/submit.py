@@ -11,7 +11,7 @@ from pathlib import Path
 
 from al_driver.errors import ConfigError, FolderLocked
 from al_driver.files import read_json, write_atomic, write_json
-from al_driver.jobs.array import check_folder, submit_script
+from al_driver.jobs.array import NotTaken, check_folder, submit_script
 from al_driver.jobs.slurm import ask_program
 from al_driver.layout import WorkFolder
 from al_driver.schema.init_bulk import InitBulkParams
@@ -70,11 +70,10 @@ def submit(
         "account": profile.account, "qos": profile.qos, "wckey": profile.wckey,
     }  # fmt: skip
     words = ["--requeue", *(f"--{key}={value}" for key, value in options.items() if value is not None)]
-    job_id = submit_script(script, words, [str(Path(param).absolute()), str(Path(resource).absolute())])
-    if job_id is None:
-        raise ConfigError(
-            "SLURM did not answer, or has too many jobs of yours for now.\n  Give the command again later."
-        )
+    try:
+        job_id = submit_script(script, words, [str(Path(param).absolute()), str(Path(resource).absolute())])
+    except NotTaken as refusal:
+        raise ConfigError(f"SLURM does not take the job for now: {refusal}.\n  Give the command again later.") from None
     return job_id, folder.root / LOG
 
 

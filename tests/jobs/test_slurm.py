@@ -10,13 +10,17 @@ from al_driver.errors import ConfigError
 from al_driver.jobs.array import find_handles, make_array, submit_array
 from al_driver.jobs.attempts import Attempt
 from al_driver.jobs.batch import run_batch
-from al_driver.jobs.executor import Slurm, render_script
+from al_driver.jobs.executor import ADVICE, Inline, Slurm, render_script
+from al_driver.jobs.job import end_jobs
 from al_driver.jobs.journal import claim_job
 from al_driver.jobs.packing import choose_groups, write_job
 from al_driver.jobs.processes import this_process
-from al_driver.jobs.slurm import SlurmHandle, Watch, is_transient, read_job_id, read_states
+from al_driver.jobs.runner import Group
+from al_driver.jobs.slurm import is_transient, read_job_id, read_states
 from al_driver.jobs.task import Task
+from al_driver.jobs.watch import SlurmHandle, Watch
 from al_driver.schema.resource import Profile
+from al_driver.workflow.aside import end_jobs_below
 
 SACCT = """\
 12_0|COMPLETED
@@ -48,13 +52,24 @@ def test_the_id_is_read_from_what_sbatch_prints(text, job_id):
     assert read_job_id(text) == job_id
 
 
+POLICY = (
+    "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+)
+"""What SLURM says of every limit; before it stands the name of the one that is meant."""
+
+
 @pytest.mark.parametrize(
     ("words", "transient"),
     [
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", True),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),
-        ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: …", True),
+        (f"AssocMaxSubmitJobLimit; {POLICY}", True),
+        (f"QOSMaxSubmitJobPerUserLimit; {POLICY}", True),
+        (f"AssocGrpSubmitJobsLimit; {POLICY}", True),
+        (POLICY, True),
+        (f"QOSMaxWallDurationPerJobLimit; {POLICY}", False),
+        (f"QOSMaxMemoryPerJob; {POLICY}", False),
         ("sbatch: error: invalid partition specified: cpuu", False),
         ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination", False),
         ("sbatch: error: Batch job submission failed: Requested node configuration is not available", False),
@@ -114,6 +129,20 @@ def test_a_request_that_can_never_start_ends_with_the_word_of_the_scheduler():
         look(scheduler, watch, 200)
     assert str(refused.value).startswith("SLURM will not start 2 jobs as they are: PartitionTimeLimit.")
     assert "timeout_min" in str(refused.value) and scheduler.told[-1] == ["scancel", "--quiet", "5_1", "5_2"]
+
+
+def test_that_the_scheduler_is_silent_is_told_once_and_taken_back(caplog):
+    caplog.set_level("INFO", "al_driver")
+    scheduler = Scheduler()
+    watch = scheduler.watch("5_0", "5_1")
+    look(scheduler, watch, 50)
+    assert watch.waits == ""
+    look(scheduler, watch, 600)
+    assert watch.waits == "SLURM does not answer: 2 of its jobs are waited for"
+    assert [record.message for record in caplog.records] == [watch.waits]
+    scheduler.answers["squeue"] = "5_[0-1]|RUNNING\n"
+    look(scheduler, watch, 100)
+    assert watch.waits == ""
 
 
 def test_one_query_tells_of_all_jobs_and_quiet_ones_are_asked_for_seldom():
@@ -222,6 +251,43 @@ def test_what_a_driver_cancelled_is_held_against_nobody(tmp_path):
     assert not job.counts("t0")
 
 
+def test_one_order_cancels_all_jobs_also_where_the_executor_was_changed(tmp_path):
+    scheduler = Scheduler(sacct="7_0|RUNNING\n7_1|RUNNING\n7_2|COMPLETED\n", scancel="")
+    watch = scheduler.watch()
+    jobs = [job_of(tmp_path / str(i), SlurmHandle(watch, f"7_{i}", tmp_path / "log")) for i in range(3)]
+    here = job_of(tmp_path / "here", Inline._Handle(Group(jobs[0].folder)))
+    watch.state("7_0")
+    scheduler.answers["sacct"], scheduler.now = "7_0|CANCELLED\n7_1|CANCELLED\n7_2|COMPLETED\n", 10.0
+    end_jobs([here, *jobs])
+    assert [argv for argv in scheduler.told if "scancel" in argv] == [["scancel", "--quiet", "7_0", "7_1"]]
+    assert here.handle.group._cancelled and all(job.is_drained for job in jobs) and watch.not_cancelled == 0
+
+
+def test_a_scheduler_that_takes_no_order_to_cancel_is_told_of(tmp_path, caplog):
+    watch = Scheduler().watch()
+    watch.cancel(["7_0", "7_1"])
+    assert watch.not_cancelled == 2
+    assert [record.message for record in caplog.records] == [
+        "SLURM does not answer: 2 jobs go on with what they run, and start nothing more"
+    ]
+
+
+def test_jobs_that_cannot_be_cancelled_are_not_said_to_have_ended(tmp_path, monkeypatch):
+    jobs_dir = tmp_path / "label/jobs"
+    jobs_dir.mkdir(parents=True)
+    job = job_of(jobs_dir, None)
+    folder, _ = make_array([job.folder])
+    (folder / "submitted.json").write_text('{"job_id": "7"}')
+    fake_sbatch(tmp_path / "bin", monkeypatch, "")
+    for name, answer in {"squeue": "echo '7_0|RUNNING'", "sacct": "exit 1", "scancel": "exit 1"}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setattr("al_driver.jobs.job.CANCEL_SECONDS", 0.1)
+    with pytest.raises(ConfigError, match=r"1 job below .* cannot be cancelled\.\n  They start nothing more"):
+        end_jobs_below(tmp_path)
+    assert job.is_drained
+
+
 def test_a_lost_job_lives_as_long_as_its_runner_shows_it(tmp_path, monkeypatch):
     scheduler = Scheduler(sacct="", squeue="")
     job = job_of(tmp_path, SlurmHandle(scheduler.watch(), "7_0", tmp_path / "log"))
@@ -315,11 +381,13 @@ def fake_sbatch(folder: Path, monkeypatch, script: str) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-def test_a_lost_answer_is_looked_up_before_anything_is_submitted_again(tmp_path, monkeypatch):
+def test_a_lost_answer_is_looked_up_before_anything_is_submitted_again(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "al_driver")
     fake_sbatch(tmp_path / "bin", monkeypatch, f"echo x >> {tmp_path}/calls; echo Socket timed out >&2; exit 1")
     scheduler = Scheduler(squeue="")
     profile = Profile(executor="slurm")
-    executor = Slurm(profile, scheduler.watch())
+    watch = scheduler.watch()
+    executor = Slurm(profile, watch)
     (tmp_path / "jobs").mkdir()
     job = write_job(tmp_path / "jobs", [Attempt(make_task(tmp_path / "t", "true"), 1)], profile)
     now = [0.0]
@@ -328,8 +396,10 @@ def test_a_lost_answer_is_looked_up_before_anything_is_submitted_again(tmp_path,
         now[0] += seconds
         assert executor.submit([job.folder]) is None
     assert (tmp_path / "calls").read_text() == "x\n" * 3  # once it was too early to ask again
+    assert watch.waits == "SLURM takes no array of 1 job for now: Socket timed out"
+    assert [record.message for record in caplog.records] == [f"{watch.waits}{ADVICE}"]
     scheduler.answers["squeue"], now[0] = "41\n", 1000.0
-    assert [handle.job_id for handle in executor.submit([job.folder]) or ()] == ["41_0"]
+    assert [handle.job_id for handle in executor.submit([job.folder]) or ()] == ["41_0"] and watch.waits == ""
     assert (tmp_path / "calls").read_text() == "x\n" * 3
     assert json.loads((tmp_path / "jobs/array.0000/submitted.json").read_text())["job_id"] == "41"
     assert list(find_handles(tmp_path / "jobs", scheduler.watch())) == ["0000"]
@@ -345,6 +415,37 @@ def test_a_driver_that_is_a_job_hands_nothing_of_it_down(tmp_path, monkeypatch):
     told = (tmp_path / "env").read_text()
     assert "SLURM_CPUS_PER_TASK" not in told and "SLURM_CONF=/etc/slurm.conf" in told
     assert (tmp_path / "words").read_text().splitlines()[:3] == ["--parsable", f"--chdir={folder}", "--array=0-0"]
+
+
+def test_the_options_of_a_script_are_words_for_sbatch_too(tmp_path, monkeypatch):
+    """There they count more than what `SBATCH_PARTITION`, `SBATCH_JOB_NAME` and the like say."""
+    fake_sbatch(tmp_path / "bin", monkeypatch, f'printf "%s\\n" "$@" > {tmp_path}/words; echo 5')
+    (tmp_path / "0000").mkdir()
+    folder, name = make_array([tmp_path / "0000"])
+    profile = Profile(executor="slurm", partition="it's", extra={"comment": "a b  'c' $(d)"})
+    submit_array(folder, render_script(profile, 60.0, name=name), 1)
+    words = (tmp_path / "words").read_text().splitlines()
+    wanted = {"--partition=it's", "--comment=a b  'c' $(d)", f"--job-name={name}", "--no-requeue", "--time=1"}
+    assert wanted < set(words) and words[-2:] == ["--array=0-0", f"{folder}/submit.sh"]
+
+
+def test_a_folder_that_was_moved_to_where_there_is_no_slurm_goes_on(tmp_path, monkeypatch):
+    """Nobody will ever say how its jobs ended: a queued one is taken from its runner."""
+    (tmp_path / "jobs").mkdir()
+    task = make_task(tmp_path / "t", "touch result")
+    attempt = Attempt(task, 1)
+    attempt.folder.mkdir()
+    job = write_job(tmp_path / "jobs", [attempt], Profile(executor="slurm"))
+    folder, _ = make_array([job.folder])
+    (folder / "submitted.json").write_text('{"job_id": "7"}')
+    assert list(find_handles(tmp_path / "jobs", Scheduler().watch())) == ["0000"]
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "touch"):
+        (tmp_path / "bin" / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert find_handles(tmp_path / "jobs", Scheduler().watch()) == {}
+    assert run_batch([task], Profile(executor="inline"), jobs_dir=tmp_path / "jobs").done == (task,)
+    assert json.loads((job.folder / "claim").read_text())["by"] == "driver"
 
 
 def test_without_sbatch_nothing_is_written(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from batch_program import run_scripts, wait_until
 from on_cluster import PROGRAMS, array_ids, details, in_background, run_cluster, sleep_once, slurm
 from test_resume import count_lines, finish, logging_scripts, start_driver
 
-from al_driver.jobs import slurm as slurm_module
+from al_driver.jobs import watch as watch_module
 
 pytestmark = [pytest.mark.needs(*PROGRAMS)]
 
@@ -63,8 +63,8 @@ def test_a_node_that_dies_with_its_processes_still_writing_is_fenced(tmp_path, c
 
 
 def test_why_a_job_waits_is_told(tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(slurm_module, "FIRST_WHY_SECONDS", 0.0)
-    monkeypatch.setattr(slurm_module, "WHY_SECONDS", 1.0)
+    monkeypatch.setattr(watch_module, "FIRST_WHY_SECONDS", 0.0)
+    monkeypatch.setattr(watch_module, "WHY_SECONDS", 1.0)
     blocker = cluster.run("sbatch", "--parsable", "-N3", "--ntasks-per-node=4", "-o/dev/null", "--wrap", "sleep 99")
     seen = []
 

@@ -25,7 +25,7 @@ def cluster():
 def limited(cluster, tmp_path_factory):
     """A job whose time limit somebody shortens. SLURM looks at limits twice a minute: it runs beside the rest."""
     folder = tmp_path_factory.mktemp("limited")
-    thread, results = in_background(folder, {"t": "sleep 300; touch result"}, slurm(retries=0, timeout_min=5))
+    thread, results = in_background(folder, {"t": "exec sleep 300"}, slurm(retries=0, timeout_min=5))
     wait_until(lambda: (folder / "t.try-1/output").exists(), 30)
     cluster.run("scontrol", "update", f"jobid={array_ids(folder)[0]}", "timelimit=00:01")
     return thread, results
@@ -46,7 +46,7 @@ def test_what_the_site_refuses_stops_at_once_with_its_words(tmp_path, cluster, k
     with pytest.raises(ConfigError) as refused:
         run_scripts(tmp_path, {"t": "touch result"}, slurm(**keys))
     words = {"partition": "invalid partition specified: no such 'one'", "nodes": "Batch job submission failed: "}[key]
-    assert str(refused.value).startswith("SLURM refused the job: sbatch: error: ") and words in str(refused.value)
+    assert str(refused.value).startswith("SLURM refused the job: ") and words in str(refused.value)
     assert f"{tmp_path}/jobs/array.0000/submit.sh" in str(refused.value)
     assert len(run_scripts(tmp_path, {"t": "touch result"}, slurm()).done) == 1
 

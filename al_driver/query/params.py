@@ -21,6 +21,7 @@ Metric = Literal["max_force", "mean_force", "max_virial", "relative_force"]
 Uncertainty = Literal["committee", "kpu"]
 Share = Annotated[Fraction, Field(gt=0, lt=1)]
 ForceError = Annotated[PositiveFloat, Unit("eV/Å")]
+Score = Annotated[PositiveFloat, Unit("eV/Å (eV/atom for max_virial, a share for relative_force)")]
 STOP_RULES = {"max_labels", "converged_fraction", "max_bad_fraction", "confidence", "stop_when_converged"}
 """Keys that decide when a run ends, and not what an iteration selects."""
 ONLY_WITH_TARGET = ("coverage", "max_bad_fraction", "confidence", "audit", "stop_when_converged")
@@ -43,9 +44,9 @@ class QueryParams(Params):
     (eV/atom), or the largest relative deviation of a force (no unit)."""
     relative_epsilon: PositiveFloat | None = None
     """Added to a force before it divides its deviation, eV/Å; needed by, and only by, ``relative_force``."""
-    lower: PositiveFloat | None = None
+    lower: Score | None = None
     """Below it a frame is accurate. eV/Å for forces, eV/atom for the virial, no unit for relative."""
-    upper: PositiveFloat | None = None
+    upper: Score | None = None
     """From it on a frame has failed; between the two it is a candidate."""
     target_force_error: ForceError | dict[str, ForceError] | None = None
     """In place of a window: the largest error of an atom's force that is wanted, eV/Å; a number, or one per element."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from al_driver.schema.places import MISSING, Loc, Place, Schema
-from al_driver.schema.suggest import hint_at_ase, nearest
+from al_driver.schema.suggest import hint_at_ase, hint_at_executor, nearest
 
 NUMBER = {
     "int_type", "int_from_float", "int_parsing", "float_type", "float_parsing", "finite_number",
@@ -104,10 +104,15 @@ def _number(node: Schema) -> str:
 
 
 def _correction(finding: Finding) -> str:
-    """Return the legal word that is near to a wrong one."""
-    if finding.kind != "literal_error" or not isinstance(finding.place.value, str):
+    """Return what to write in the place of a wrong value: a number of the environment in quotes, a legal word."""
+    value = finding.place.value
+    if finding.kind == "string_type" and "env" in finding.loc and isinstance(value, (bool, int, float)):
+        return f'; write "{json.dumps(value)}", in quotes'
+    if finding.kind != "literal_error" or not isinstance(value, str):
         return ""
-    hint = nearest(finding.place.value, finding.place.legal_values)
+    if finding.loc[-1:] == ("executor",) and (hint := hint_at_executor(value)):
+        return hint
+    hint = nearest(value, finding.place.legal_values)
     return hint if "mean" in hint else ""
 
 

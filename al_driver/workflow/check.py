@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
     for key, made_by in open_init_bulks(params):
         nested = Report()
         check_init_files(nested, made_by)
-        report.problems += [replace(problem, key=f"{key}: {problem.key}") for problem in nested.problems]
+        report.nest(key, nested.problems)
     if resources is not None:
         report.collect(lambda: check_resources(resources))
         report.collect(lambda: _check_trainer(params, resources))

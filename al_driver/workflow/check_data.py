@@ -16,6 +16,7 @@ from al_driver.schema.resource import Resources
 from al_driver.schema.run import DataSource, RunParams
 from al_driver.workflow.initial import Place, locate, made_folder, make_command
 from al_driver.workflow.references import check_told_data
+from al_driver.workflow.report import under
 
 
 def check_data(params: RunParams, resources: Resources | None, *, read: bool) -> Iterator[Problem]:
@@ -40,8 +41,8 @@ def check_data(params: RunParams, resources: Resources | None, *, read: bool) ->
                     yield Problem(to_make, where, severity="warning")
             except ConfigError as error:
                 for problem in error.problems:
-                    inner = f".init_bulk: {problem.key}".rstrip(": ") if source.init_bulk is not None else ""
-                    yield replace(problem, key=where + inner)
+                    is_made = source.init_bulk is not None
+                    yield under(f"{where}.init_bulk", problem) if is_made else replace(problem, key=where)
         yield from check_told_data(told, key, params)
 
 

@@ -47,6 +47,11 @@ class Report:
             file = Path(error.filename) if isinstance(error.filename, str) else None
             self._add(Problem(f"cannot be read: {error.strerror or error}", prefix, file))
 
+    def nest(self, key: str, problems: Iterable[Problem]) -> None:
+        """Add what is wrong in a file that a key names; the messages begin with that key."""
+        for problem in problems:
+            self._add(under(key, problem))
+
     def _add(self, problem: Problem) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
@@ -58,6 +63,11 @@ def render_files(write: Callable[[Path], None], kind: str) -> dict[str, str]:
         write(Path(name))
         files = sorted(path for path in Path(name).iterdir() if path.is_file() and not path.is_symlink())
         return {f"{kind}/{path.name}": path.read_text(errors="replace") for path in files}
+
+
+def under(key: str, problem: Problem) -> Problem:
+    """Return what is wrong in a file that a key names, with that key before the file's own."""
+    return replace(problem, key=": ".join(part for part in (key, problem.key) if part))
 
 
 def _join(prefix: str, key: str) -> str:

@@ -1,7 +1,6 @@
 """Screenings whose structures a run or an ``init_bulk`` starts from: their param files stand in ``structures``."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
@@ -33,7 +32,7 @@ def check_screens(
             nested = check_screen(load_params(file, ScreenParams), resources, render=render)
         except ConfigError as error:
             nested = Report(problems=[*error.problems])
-        report.problems += [replace(problem, key=f"{key}: {problem.key}") for problem in nested.problems]
+        report.nest(key, nested.problems)
         report.plan += [f"screening first ({file.name}): {line}" for line in nested.plan]
         report.inputs |= nested.inputs
     if found:

@@ -164,6 +164,11 @@ RUN_CASES = [
     ("query", LEFT_OUT, "query: is missing (Which frames are calculated)"),
     ("query", [], "query: needs an object {…}; found []"),
     ("query.lower", 0.5, "query: `lower` (0.5) must be below `upper` (0.3)"),
+    (
+        "query.upper",
+        "0.3 eV",
+        "query.upper: needs a number larger than 0, in eV/Å (eV/atom for max_virial, a share for relative_force)",
+    ),
     ("query.lower", LEFT_OUT, "query: `lower` missing; give both, or `target_force_error` in their place"),
     ("query", {}, "query: `lower` and `upper` missing; give both, or `target_force_error`"),
     ("query.target_force_error", 0.1, "query: `target_force_error` takes the place of `lower` and `upper`"),
@@ -215,7 +220,13 @@ RESOURCE_CASES = [
         'default.executor: needs "slurm", "local" or "inline"; found "locl"; did you mean \'local\'?',
     ),
     ("default.workers", 0, "default.workers: needs a whole number larger than 0; found 0"),
-    ("default.env.A", 1, "default.env.A: needs a text; found 1"),
+    ("default.env.A", 1, 'default.env.A: needs a text; found 1; write "1", in quotes'),
+    (
+        "default.executor",
+        "pbs",
+        'default.executor: needs "slurm", "local" or "inline"; found "pbs"; pbs is not spoken here: within one of its '
+        'jobs, "local" starts `workers` tasks side by side',
+    ),
     ("default.env", ["A=1"], "default.env: needs an object {…}"),
     ("default.command", "", "default.command: a command needs at least the name of a program"),
     ("default.command", "mpirun 'pw.x", "default.command: cannot be split into words"),

@@ -63,7 +63,7 @@ def run_batch(
     stop_on_failure
         End everything when one task fails for good.
     on_progress
-        Told when something changed.
+        Told when something changed; first before anything is submitted, with what earlier drivers' jobs have finished.
     check_held
         Called before each look at the jobs; raises `FolderLocked` when another driver has taken the folder.
 
@@ -166,12 +166,12 @@ class _Batch:
             self.check_held()
             moved = [self._poll(job) for job in [*self.jobs]]
             self._check_failures()
-            moved.append(not self.stopping and self._fill())
             running = sum(len(job.begun) for job in self.jobs)
             now = Progress(len(self.tasks), len(self.done), running, len(self.failed), self.watch.waits)
             if now != before and self.on_progress:
                 self.on_progress(now)
-            if not self.jobs and (self.stopping or not (self.waiting or self.unsent)):
+            moved.append(not self.stopping and self._fill())
+            if not (self.jobs or moved[-1]) and (self.stopping or not (self.waiting or self.unsent)):
                 break
             wait = SHORTEST_WAIT if any(moved) or now != before else min(1.3 * wait, self.executor.longest_wait)
             before = now

@@ -109,16 +109,18 @@ class Context:
         of the role, is logged when something of it is left to do.
         """
         profile = self.resources.role(role)
-        if not batch and (left := sum(not task.folder.exists() for task in tasks)):
-            log.info("%s begins: %s", step.name, _describe(role, len(tasks), left, profile, what))
         if tolerant:
             profile = profile.model_copy(update={"max_failed": len(tasks)})
         last = 0.0
+        is_told = bool(batch)
 
         def report(progress: Progress) -> None:
-            nonlocal last
-            self.display.show(step.name, progress)
+            nonlocal last, is_told
             finished = progress.done + progress.failed >= progress.total
+            if not (is_told or finished):
+                log.info("%s begins: %s", step.name, _describe(role, progress, profile, what))
+            is_told = True
+            self.display.show(step.name, progress)
             if finished or time.monotonic() - last > 0.5:
                 last = time.monotonic()
                 write_json(self.folder.progress, {"step": step.name, **vars(progress)})
@@ -136,12 +138,14 @@ class Context:
             self.display.done()
 
 
-def _describe(role: Role, n_tasks: int, n_left: int, profile: Profile, what: str) -> str:
-    """Say what a batch is about, how much of it is done already, and how many run at a time."""
+def _describe(role: Role, found: Progress, profile: Profile, what: str) -> str:
+    """Say what a batch is about, how much of it is done or has failed already, and how many run at a time."""
     if not what:
         noun, verb = _WORK[role]
-        what = f"{many(n_tasks, noun)} to {verb}"
-    done = f", {n_tasks - n_left} done already" if n_left < n_tasks else ""
+        what = f"{many(found.total, noun)} to {verb}"
+    left = found.total - found.done - found.failed
+    done = f", {found.done} done already" if found.done else ""
+    done += f", {found.failed} failed" if found.failed else ""
     if profile.is_slurm:
         return f"{what}{done}, as jobs of SLURM"
-    return f"{what}{done}" + (f", {min(profile.workers, n_left)} at a time" if n_left > 1 else "")
+    return f"{what}{done}" + (f", {min(profile.workers, left)} at a time" if left > 1 else "")

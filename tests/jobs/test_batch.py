@@ -106,6 +106,15 @@ def test_inputs_that_cannot_be_written_fail_their_task_alone(tmp_path):
     assert result.failed["odd"].reason == "too_close" and len(result.done) == 1
 
 
+def test_inputs_that_cannot_be_written_count_among_the_failures_that_stop_a_batch(tmp_path):
+    def refuse(folder: Path) -> None:
+        raise EngineError("too_close", folder, "atoms 0 and 1 are 0.1 Å apart")
+
+    tasks = [Task(tmp_path / f"t{n}", ("true",), refuse, verify_result) for n in range(4)]
+    with pytest.raises(TasksFailed, match="^4 of 4 tasks failed, too many to go on; 4 times too_close"):
+        run_batch(tasks, Profile(executor="inline"), jobs_dir=tmp_path / "jobs")
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_too_many_failures_stop_the_batch_and_all_are_run_again(tmp_path, executor):
     script = (

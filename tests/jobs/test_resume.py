@@ -19,7 +19,10 @@ from al_driver.jobs.group import write_group
 from al_driver.jobs.journal import claim_job, read_claim
 from al_driver.jobs.processes import is_running, start_of, this_process
 from al_driver.jobs.runner import run_group
-from al_driver.schema.resource import Profile
+from al_driver.layout import WorkFolder
+from al_driver.schema.resource import Profile, Resources
+from al_driver.workflow.context import Context
+from al_driver.workflow.step import Step
 
 PROGRAM = Path(__file__).with_name("batch_program.py")
 EXECUTORS = ["inline", "local"]
@@ -74,6 +77,21 @@ def test_a_killed_driver_finds_its_job_again_and_repeats_nothing(tmp_path):
     log = (tmp_path / "log").read_text().splitlines()
     assert sorted(log) == sorted(f"{word} {name}" for name in scripts for word in ("begin", "end"))
     assert [p.name for p in (tmp_path / "jobs").iterdir()] == ["0000"]
+
+
+def test_what_ended_while_no_driver_looked_is_told_as_done(tmp_path, caplog):
+    scripts = logging_scripts(tmp_path, 4, 0.2) | {"odd": "echo unconverged > result"}
+    driver = start_driver(tmp_path, scripts, workers=2)
+    wait_until(lambda: count_lines(tmp_path) >= 1)
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: (tmp_path / "odd.try-1/result").exists() and count_lines(tmp_path) == 8)
+    wait_until(lambda: not session_of(tmp_path))
+    tasks = [make_task(tmp_path / name, script) for name, script in (scripts | {"new": "touch result"}).items()]
+    context = Context(WorkFolder(tmp_path), Resources())
+    with caplog.at_level("INFO"):
+        context.run_tasks(Step("label", tmp_path, {}, ()), "label", tasks)
+    assert caplog.messages == ["label begins: 6 frames to calculate, 4 done already, 1 failed"]
 
 
 def test_children_of_a_killed_inline_driver_are_waited_for(tmp_path):

@@ -111,7 +111,7 @@ def test_inputs_that_cannot_be_written_count_among_the_failures_that_stop_a_batc
         raise EngineError("too_close", folder, "atoms 0 and 1 are 0.1 Å apart")
 
     tasks = [Task(tmp_path / f"t{n}", ("true",), refuse, verify_result) for n in range(4)]
-    with pytest.raises(TasksFailed, match="^4 of 4 tasks failed, too many to go on; 4 times too_close"):
+    with pytest.raises(TasksFailed, match=r"^4 of 4 tasks failed, too many to go on; 4 times too_close"):
         run_batch(tasks, Profile(executor="inline"), jobs_dir=tmp_path / "jobs")
 
 

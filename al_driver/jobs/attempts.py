@@ -15,6 +15,7 @@ from al_driver.errors import EngineError, Reason
 from al_driver.files import find_disk_error, read_json, read_tail, write_json
 from al_driver.jobs.task import Task
 from al_driver.layout import FAILED_FILE, RETRIED_FILE, SPOILED_SUFFIX, attempt_name, split_attempt
+from al_driver.schema.resource import Profile
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,12 @@ OWN_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.S
 """Signals that a program brings upon itself."""
 
 TAIL_BYTES = 1 << 16
+
+UNPREPARED = 113
+"""Exit code of a task's own shell that never became the task's program."""
+
+NEVER_BEGAN = ("cannot be started", "its job ended")
+"""How the details of failures begin that tell nothing of a task: its program has not run."""
 
 WRAPPED = {256 - number: int(number) for number in (signal.SIGKILL, signal.SIGTERM, *OWN_SIGNALS)}
 """Exit codes of Python launchers (`lmp` of the wheel) whose program was killed: a negative code modulo 256."""
@@ -70,6 +77,8 @@ class Ending:
             return f"ran longer than {self.timed_out / 60:.4g} min"
         if self.error:
             return self.error
+        if self.code == UNPREPARED:
+            return f"{NEVER_BEGAN[0]}: modules, source or setup lines failed, or there is no such program"
         if self.code is None:
             return "its end was not seen"
         return f"killed by signal {self._signal}" if self._signal in MACHINE_SIGNALS else None
@@ -130,6 +139,13 @@ def _refusal(check: Callable[[Path], None], folder: Path) -> Failure | None:
     return None
 
 
+def allowed_failures(failed: Mapping[str, Failure], n_tasks: int, profile: Profile) -> float:
+    """Return how many tasks of a batch may fail before it stops: none where not one of them has begun."""
+    if len(failed) == n_tasks and all(failure.detail.startswith(NEVER_BEGAN) for failure in failed.values()):
+        return 0
+    return profile.allowed_failures(n_tasks)
+
+
 def conclude(failure: Failure, before: Sequence[str], retries: int) -> Failure:
     """Make a machine's failure final when it is one too many; its detail then tells them all."""
     details = [*before, failure.detail]
@@ -139,12 +155,13 @@ def conclude(failure: Failure, before: Sequence[str], retries: int) -> Failure:
     return replace(failure, detail=told, final=True)
 
 
-def write_failure(failure: Failure) -> None:
-    """Record a failure in its attempt's folder."""
+def write_failure(failure: Failure) -> Failure:
+    """Record a failure in its attempt's folder, and return it."""
     failure.where.mkdir(parents=True, exist_ok=True)
     write_json(
         failure.where / FAILED_FILE, {"reason": failure.reason, "detail": failure.detail, "final": failure.final}
     )
+    return failure
 
 
 def read_failures(task: Task, last: int) -> list[Failure]:

@@ -18,6 +18,7 @@ from al_driver.jobs.attempts import (
     Attempt,
     Ending,
     Failure,
+    allowed_failures,
     conclude,
     describe_failures,
     find_attempts,
@@ -29,10 +30,10 @@ from al_driver.jobs.attempts import (
 )
 from al_driver.jobs.disk import check_disk, leave_batch
 from al_driver.jobs.executor import Handle, make_executor
-from al_driver.jobs.group import check_programs, read_log_tail
+from al_driver.jobs.group import check_programs
 from al_driver.jobs.job import Job, end_jobs
 from al_driver.jobs.packing import choose_groups, write_job
-from al_driver.jobs.progress import BatchResult, Progress
+from al_driver.jobs.progress import BatchResult, Progress, log_retries, log_taken_over
 from al_driver.jobs.task import Task
 from al_driver.jobs.watch import Watch
 from al_driver.layout import GROUP_FILE, STOPPED_FILE
@@ -115,12 +116,13 @@ class _Batch:
     def __post_init__(self) -> None:
         self.tasks = {task.name: task for task in self.given}
         if len(self.tasks) < len(self.given):
-            twice = [name for name, n in Counter(task.name for task in self.given).items() if n > 1]
-            raise ConfigError(f"two tasks of one batch are called {twice[0]!r}; each needs a name of its own.")
+            twice, _ = Counter(task.name for task in self.given).most_common(1)[0]
+            raise ConfigError(f"two tasks of one batch are called {twice!r}; each needs a name of its own.")
         self.watch = Watch()
         self.executor = make_executor(self.profile, self.watch)
         self.tries: dict[str, int] = {}
         self.unsent: list[Job] = []  # written, and not yet taken by the scheduler
+        self.again: Counter[str] = Counter()  # why tasks will be run again, since that was last logged
 
     def recover(self) -> None:
         """Learn from the disk what is done, what failed for good, and what still runs."""
@@ -139,6 +141,7 @@ class _Batch:
         handles = find_handles(self.jobs_dir, self.watch) if open_tasks else {}
         for folder in sorted(path.parent for path in self.jobs_dir.glob(f"*/{GROUP_FILE}")):
             self._adopt(folder, handles.get(folder.name))
+        log_taken_over(len(self.jobs), sum(len(job.open) for job in self.jobs))
         self.watch.wanted = {job.handle.job_id for job in self.jobs if job.handle is not None}
         taken = self.done.union(self.failed, *(job.open for job in self.jobs))
         self.waiting.extend(name for name in self.tasks if name not in taken)
@@ -150,8 +153,7 @@ class _Batch:
             self.jobs.append(job)
 
     def _is_current(self, row: dict[str, Any]) -> bool:
-        name = row["task"]
-        return self.tries.get(name) == row["attempt"] and not is_judged(self.attempt(name))
+        return self.tries.get(row["task"]) == row["attempt"] and not is_judged(self.attempt(row["task"]))
 
     def attempt(self, name: str) -> Attempt:
         return Attempt(self.tasks[name], self.tries[name], self._limit(name))
@@ -165,6 +167,7 @@ class _Batch:
         while True:
             self.check_held()
             moved = [self._poll(job) for job in [*self.jobs]]
+            log_retries(self.again)
             self._check_failures()
             running = sum(len(job.begun) for job in self.jobs)
             now = Progress(len(self.tasks), len(self.done), running, len(self.failed), self.watch.waits)
@@ -213,8 +216,7 @@ class _Batch:
             return False
         for job, handle in zip(self.unsent, handles, strict=True):
             job.handle = handle
-        self.jobs += self.unsent
-        self.unsent = []
+        self.jobs, self.unsent = [*self.jobs, *self.unsent], []
         return True
 
     def _poll(self, job: Job) -> bool:
@@ -260,9 +262,7 @@ class _Batch:
         elif job.worked or not known:
             self.waiting.append(name)
         else:
-            said = "" if job.cause is None else f" ({job.cause})"
-            detail = f"its job ended{said} before it began{read_log_tail(job.logs())}"
-            self._fail(name, Failure("engine_error", detail, attempt.folder, final=False))
+            self._fail(name, Failure("engine_error", job.last_words(), attempt.folder, final=False))
 
     def _judge(self, name: str, ending: Ending, *, counted: bool) -> None:
         failure = judge(self.attempt(name), ending)
@@ -278,17 +278,17 @@ class _Batch:
     def _fail(self, name: str, failure: Failure) -> None:
         """Record a failure; unless it is final, the task waits for another attempt."""
         told = self.told.setdefault(name, [])
-        verdict = conclude(failure, told, self.profile.retries)
-        write_failure(verdict)
+        verdict = write_failure(conclude(failure, told, self.profile.retries))
         if verdict.final:
             self.failed[name] = verdict
         else:
             told.append(failure.detail)
+            self.again[failure.detail] += 1
             self.waiting.append(name)
 
     def _check_failures(self) -> None:
         """Stop when too much failed. The mark is on disk at once: after it, what failed is run again."""
-        allowed = 0 if self.stop_on_failure else self.profile.allowed_failures(len(self.tasks))
+        allowed = 0 if self.stop_on_failure else allowed_failures(self.failed, len(self.tasks), self.profile)
         if self.stopping or len(self.failed) <= allowed:
             return
         self.stopping = True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from al_driver.errors import ConfigError, Problem
 from al_driver.files import write_atomic
-from al_driver.jobs.attempts import Attempt
+from al_driver.jobs.attempts import UNPREPARED, Attempt
 from al_driver.jobs.processes import child_environment, find_program
 from al_driver.jobs.task import Task
 from al_driver.layout import GROUP_FILE
@@ -42,11 +42,12 @@ def shell_prefix(profile: Profile) -> list[str]:
     """Return what stands before a task's program: nothing, or a shell that prepares and then becomes the program.
 
     The shell reads the site's lines only. The program and its arguments are handed to it as words (``"$@"``), so that
-    no quote or ``$(...)`` in them means anything.
+    no quote or ``$(...)`` in them means anything. A shell that ends by itself before it becomes the program exits with
+    `UNPREPARED`: that is the site's doing, and not the task's.
     """
     if not has_shell(profile):
         return []
-    lines = ["set -e"]
+    lines = ["set -e", f"trap '[ $? -gt 128 ] || exit {UNPREPARED}' EXIT"]
     if profile.modules:
         lines.append('[ -n "$(type -t module)" ] || . /etc/profile')
         lines.append(f"module load {shlex.join(profile.modules)}")

@@ -13,6 +13,7 @@ from typing import Any
 from al_driver.files import read_json
 from al_driver.jobs.attempts import Ending
 from al_driver.jobs.executor import Handle
+from al_driver.jobs.group import read_log_tail
 from al_driver.jobs.journal import JournalReader, claim_job, read_claim
 from al_driver.jobs.processes import find_children, is_running, signal_group, this_process
 from al_driver.jobs.slurm import TAKEN
@@ -180,6 +181,11 @@ class Job:
         """Return where the job itself printed."""
         own = None if self.handle is None else self.handle.log
         return [own] if own is not None else sorted(self.folder.glob("*_log.out"))
+
+    def last_words(self) -> str:
+        """Say of a task that its job ended before it began, with the last line that the job itself printed."""
+        said = "" if self.cause is None else f" ({self.cause})"
+        return f"its job ended{said} before it began{read_log_tail(self.logs())}"
 
     def give_up(self) -> bool:
         """Take the job away from any runner that has not begun. False if one has."""

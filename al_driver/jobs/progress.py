@@ -1,9 +1,14 @@
 """Where a batch stands, and what became of it."""
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 
 from al_driver.jobs.attempts import Failure
 from al_driver.jobs.task import Task
+from al_driver.words import many
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,3 +31,16 @@ class BatchResult:
     """The published tasks, in the order they were handed in."""
     failed: dict[str, Failure]
     """Failures that stand, by task name."""
+
+
+def log_taken_over(n_jobs: int, n_tasks: int) -> None:
+    """Log the jobs of earlier drivers that were found again, if there are any."""
+    if n_jobs:
+        log.info("found again: %s of an earlier driver, with %s", many(n_jobs, "job"), many(n_tasks, "open task"))
+
+
+def log_retries(again: Counter[str]) -> None:
+    """Log how many tasks will be run again, and why, and forget it."""
+    for detail, n in again.items():
+        log.info("%s will run again: %s", many(n, "task"), detail)
+    again.clear()

@@ -1,10 +1,13 @@
 """What a task's shell reads, and what it never reads: names, arguments and values of the user are words, not code."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from batch_program import make_task, run_scripts, verify_result, write_nothing
 
+from al_driver.errors import TasksFailed
+from al_driver.files import read_json
 from al_driver.jobs.batch import run_batch
 from al_driver.jobs.group import shell_prefix
 from al_driver.jobs.task import Task
@@ -65,10 +68,32 @@ def test_modules_are_loaded_by_the_childs_shell(tmp_path):
 
 
 def test_a_setup_line_that_fails_ends_the_task_and_is_seen(tmp_path):
-    profile = Profile(executor="inline", setup=("cd /no/such/place",))
-    failure = run_scripts(tmp_path, {"t": "touch result"}, profile).failed["t"]
-    assert failure.detail == "there is no result (exit status 1)"
-    assert "/no/such/place" in (failure.where / "output").read_text()
+    """It says nothing of the task: the same command goes on when it is mended, and nothing was rejected."""
+    broken, sound = Profile(executor="inline", setup=("cd /no/such/place",)), Profile(executor="inline")
+    with pytest.raises(
+        TasksFailed, match=r"1 of 1 tasks failed, .*: cannot be started: modules, source or setup lines"
+    ):
+        run_scripts(tmp_path, {"t": "touch result"}, broken)
+    assert "/no/such/place" in (tmp_path / "t.try-3/output").read_text()  # a node may be to blame: it had three
+    assert len(run_scripts(tmp_path, {"t": "touch result"}, sound).done) == 1
+
+
+def test_one_task_of_many_that_cannot_begin_is_a_failure_like_any_other(tmp_path):
+    profile = Profile(executor="inline", retries=0, setup=("case $PWD in *t0.try-*) no-such-program;; esac",))
+    result = run_scripts(tmp_path, {"t0": "touch result", "t1": "touch result"}, profile)
+    assert len(result.done) == 1 and result.failed["t0"].detail.startswith("cannot be started: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGXCPU])
+def test_a_signal_while_the_shell_prepares_is_no_fault_of_the_site(tmp_path, number):
+    """A scheduler that ends a job may reach the shell before the program has begun."""
+    profile = Profile(
+        executor="inline",
+        retries=1,
+        setup=(f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/again; kill -{int(number)} $$; }}",),
+    )
+    assert len(run_scripts(tmp_path, {"t": "touch result"}, profile).done) == 1
+    assert read_json(tmp_path / "t.try-1/failed.json")["detail"] == f"killed by signal {int(number)}"
 
 
 def test_no_shell_without_need():
@@ -76,6 +101,7 @@ def test_no_shell_without_need():
     script = shell_prefix(Profile(modules=("a b",), source=("/x y",), setup=("ulimit -s unlimited",)))[2]
     assert script.splitlines() == [
         "set -e",
+        "trap '[ $? -gt 128 ] || exit 113' EXIT",
         '[ -n "$(type -t module)" ] || . /etc/profile',
         "module load 'a b'",
         ". '/x y'",

@@ -26,13 +26,15 @@ def cluster(running, monkeypatch):
     return running
 
 
-def test_a_job_that_somebody_cancelled_is_run_again(tmp_path, cluster):
+def test_a_job_that_somebody_cancelled_is_run_again(tmp_path, cluster, caplog):
+    caplog.set_level("INFO", "al_driver")
     thread, results = in_background(tmp_path, {"t": sleep_once(tmp_path)}, slurm())
     wait_until(lambda: (tmp_path / "again").exists(), 30)
     cluster.run("scancel", array_ids(tmp_path)[0])
     thread.join(60)
     assert len(results[0].done) == 1
     assert details(tmp_path) == ["its job was ended by SLURM: CANCELLED"]
+    assert caplog.messages == ["1 task will run again: its job was ended by SLURM: CANCELLED"]
 
 
 def test_a_job_that_takes_more_memory_than_it_asked_for_is_told_so(tmp_path, cluster):

@@ -1,6 +1,7 @@
 """CP2K's logs: numbers as printed, the sign of the stress by finite strain, and nothing that did not converge."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,31 @@ def test_a_log_without_forces_or_energy_says_so(tmp_path: Path) -> None:
     (tmp_path / "c").write_text(text + text)  # `cp2k -o` appends
     one, other = read_cp2k(tmp_path / "c")
     assert one.energy == other.energy
+
+
+def test_a_line_too_many_or_too_few_gives_no_other_label(tmp_path: Path) -> None:
+    """Of a cell or stress only the rows x, y and z in their order count; a cell that may have moved is not guessed."""
+    lines = unpack("cp2k_strain_0/out.log", tmp_path).read_text().splitlines(keepends=True)
+    vectors = [index for index, line in enumerate(lines) if "CELL| Vector" in line][-3:]
+    for index in vectors:
+        for other in ("", 2 * lines[index]) if index == vectors[-1] else ("",):
+            (tmp_path / "a").write_text("".join([*lines[:index], other, *lines[index + 1 :]]))
+            with pytest.raises(ValueError, match="names no atoms or no cell"):
+                list(read_cp2k(tmp_path / "a"))
+    start = next(index for index, line in enumerate(lines) if "Analytical stress tensor [GPa]" in line)
+    for index in (start + 2, start + 3):
+        for other in ("", 2 * lines[index]):
+            (tmp_path / "b").write_text("".join([*lines[:index], other, *lines[index + 1 :]]))
+            (label,) = read_cp2k(tmp_path / "b")
+            assert isinstance(label, Label) and label.virial is None
+    for name in ("in.inp", "si-pos-1.xyz", "si-1.cell"):
+        shutil.copy(FILES / "cp2k_mdf" / name, tmp_path)
+    path = unpack("cp2k_mdf/out.log", tmp_path)
+    whole = [step.atoms.cell.array.tolist() for step in read_cp2k(path) if isinstance(step, Label)]
+    path.write_text(re.sub(r".*Ensemble type.*\n", "", path.read_text(), flags=re.I))
+    assert [step.atoms.cell.array.tolist() for step in read_cp2k(path) if isinstance(step, Label)] == whole
+    (tmp_path / "si-1.cell").unlink()
+    assert [type(step) for step in read_cp2k(path)] == [Label, *[EngineError] * (len(whole) - 1)]
 
 
 def test_positions_are_read_in_the_unit_that_the_log_names(tmp_path: Path) -> None:

@@ -72,6 +72,14 @@ def test_movement_tells_what_is_unconverged_or_not_whole(tmp_path: Path) -> None
     (tmp_path / "b").write_text(text[: text.rindex(" Force")])
     _, error = read_movement(tmp_path / "b")
     assert (error.reason, error.detail) == ("no_output", "step 2 is not whole")
+    lines = text.splitlines(keepends=True)
+    tables = [index for index, line in enumerate(lines) if line.startswith((" Lattice", " Position", " Force"))][:3]
+    for index in (place + row for place in tables for row in (1, 2)):  # twice, or only half of it
+        for other in (2 * lines[index], lines[index][:40] + "\n"):
+            (tmp_path / "c").write_text("".join([*lines[:index], other, *lines[index + 1 :]]))
+            error, label = read_movement(tmp_path / "c")
+            assert isinstance(error, EngineError) and error.detail == "step 1 is not whole", (index, other)
+            assert isinstance(label, Label)
 
 
 @pytest.mark.parametrize("count", ["", ", SCF = *****", ", SCF =", ", SCF =    -1", ", SCF =     0"])

@@ -14,6 +14,7 @@ from al_driver.data.formats.load import Source, load_source
 from al_driver.data.formats.vasp_outcar import read_outcar
 from al_driver.data.formats.vasp_xml import read_vasprun
 from al_driver.data.frames import Label
+from al_driver.data.reference import parse_reference
 from al_driver.errors import EngineError
 
 # file: of each step the energy, or None where it did not converge; read by eye from `free  energy   TOTEN`
@@ -168,6 +169,40 @@ def test_a_table_of_forces_that_lost_a_row_is_told(tmp_path: Path) -> None:
     path.write_text(re.sub(r'(<varray name="forces" >\s*)<v>[^<]+</v>', r"\1", text, count=1))
     loaded = load_source(Source(path, "vasp/xml"))
     assert loaded.left_out == [("no_output", "step 1: 5 forces for 6 atoms")] and loaded.moments == [1, 2]
+
+
+def test_no_line_too_many_or_too_few_gives_another_label(tmp_path: Path) -> None:
+    """A row twice pushes the last one out; a cell that moves is never that of the step before."""
+    text = unpack("OUTCAR.h2o.md", tmp_path).read_text()
+    row = re.search(r"TOTAL-FORCE.*\n.*\n(.*\n)", text)
+    assert row is not None
+    (tmp_path / "a").write_text(text.replace(row[1], 2 * row[1], 1))
+    first, *others = read_outcar(tmp_path / "a")
+    assert isinstance(first, EngineError) and first.detail == "step 1: the table of forces is not whole"
+    assert [type(step) for step in others] == [Label, Label]
+    place = text.rindex("direct lattice vectors")
+    lost = text[:place] + text[place:].replace("direct lattice vectors", "", 1)
+    for isif, kinds in ((2, [Label, Label, Label]), (3, [Label, Label, EngineError])):
+        (tmp_path / "b").write_text(lost.replace("ISIF   =      2", f"ISIF   =      {isif}"))
+        assert [type(step) for step in read_outcar(tmp_path / "b")] == kinds
+    xml = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
+    path = tmp_path / "vasprun.xml"
+    for name in ("stress", "basis"):
+        path.write_text(
+            re.sub(rf'(<calculation>.*?<varray name="{name}" >\s*)(<v>[^<]+</v>)', r"\1\2\2", xml, count=1, flags=re.S)
+        )
+        first, *others = read_vasprun(path)
+        assert isinstance(first, EngineError) and first.detail == "step 1: its cell or stress is not whole"
+        assert [type(step) for step in others] == [Label, Label]
+
+
+def test_a_dispersion_that_vasp_5_names_with_the_first_energy_is_told(tmp_path: Path) -> None:
+    text = unpack("OUTCAR.h2o.md", tmp_path).read_text()
+    place = text.index("free  energy   TOTEN")
+    path = tmp_path / "OUTCAR"
+    path.write_text(text[: text.rindex("\n", 0, place)] + "\n  IVDW = 12\n" + text[text.rindex("\n", 0, place) :])
+    labels = [step for step in read_outcar(path) if isinstance(step, Label)]
+    assert {parse_reference(label.info["reference"]).get("IVDW") for label in labels} == {"12"}
 
 
 def test_steps_of_a_learned_force_field_are_named(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ _FORCES = re.compile(
     r"(?:ATOMIC FORCES in \[a\.u\.\]|FORCES\| Atomic forces \[hartree/bohr\])(.*?)SUM", re.DOTALL | re.I
 )
 _STRESS = re.compile(r"(?:STRESS TENSOR|STRESS\| (?:Analytical|Numerical) stress tensor) \[(\w+)\]")
-_STRESS_ROW = re.compile(r"^ *(?:STRESS\|)? +[xyzXYZ] +(\S+) +(\S+) +(\S+) *$", re.MULTILINE)
+_STRESS_ROW = re.compile(r"^ *(?:STRESS\|)? +([xyzXYZ]) +(\S+) +(\S+) +(\S+) *$", re.MULTILINE)
 _STRESS_UNITS = {"GPa": GPA_TO_EV_PER_A3, "bar": 1e-4 * GPA_TO_EV_PER_A3}
-_VECTOR = re.compile(r"CELL\| Vector [abc] \[angstrom\]: +(\S+) +(\S+) +(\S+)")
+_VECTOR = re.compile(r"CELL\| Vector ([abc]) \[angstrom\]: +(\S+) +(\S+) +(\S+)")
 _WORDS = {
     "version": re.compile(r"CP2K\| version string: +CP2K version (\S+)"),
     "input": re.compile(r"CP2K\| Input file name +(\S+)"),
@@ -73,7 +73,9 @@ class Head:
 
     @property
     def moves_cell(self) -> bool:
-        return self.words.get("kind") == "CELL_OPT" or self.words.get("ensemble", "").startswith("NP")
+        """Whether each evaluation has a cell of its own; so it is where the log does not say what moves."""
+        kind, ensemble = self.words.get("kind", ""), self.words.get("ensemble", "NP")
+        return kind in {"", "CELL_OPT"} or (kind == "MD" and ensemble.startswith("NP"))
 
     @property
     def info(self) -> dict[str, str]:
@@ -140,8 +142,9 @@ def read_head(text: str, path: Path) -> Head:
     words = {name: found[1] for name, pattern in _WORDS.items() if (found := pattern.search(text))}
     titles = list(_SITES.finditer(text))
     sites = [[parse_float(word) for word in row] for row in _SITE.findall(text, titles[-1].end())] if titles else []
-    vectors = [[parse_float(word) for word in row] for row in _VECTOR.findall(text)[-3:]]
-    if not sites or len(vectors) < 3:
+    cell_rows = _VECTOR.findall(text)[-3:]
+    vectors = [[parse_float(word) for word in row[1:]] for row in cell_rows]
+    if not sites or "".join(row[0] for row in cell_rows) != "abc":
         raise ValueError("the log names no atoms or no cell; run CP2K with PRINT_LEVEL MEDIUM")
     unit = titles[-1][1].lower()
     if unit not in _SITE_UNITS:
@@ -201,6 +204,6 @@ def _read_forces(text: str) -> list[list[float]]:
 def _read_stress(text: str) -> Array | None:
     title = _STRESS.search(text)
     rows = _STRESS_ROW.findall(text, title.end())[:3] if title else []
-    if title is None or len(rows) < 3 or title[1] not in _STRESS_UNITS:
+    if title is None or "".join(row[0] for row in rows).lower() != "xyz" or title[1] not in _STRESS_UNITS:
         return None
-    return _STRESS_UNITS[title[1]] * np.array([[parse_float(word) for word in row] for row in rows])
+    return _STRESS_UNITS[title[1]] * np.array([[parse_float(word) for word in row[1:]] for row in rows])

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from al_driver.data.formats.steps import Step, lines_after, open_bytes, parse_float, parse_floats
@@ -131,12 +132,13 @@ def _read_frame(head: re.Match[bytes], block: bytes, number: int, path: Path) ->
 
 
 def _table(block: bytes, title: bytes, n_rows: int) -> Array | None:
-    """Return the numbers of the rows under a title; None where they are not all there."""
+    """Return the numbers of the rows under a title; None where they are not all there, or more than they."""
     start = block.find(title)
     if start < 0:
         return None
-    rows = _STRESS.sub(b" ", lines_after(block, start + 1, 0, n_rows))
-    values = parse_floats(rows)
-    if rows.count(b"\n") < n_rows or values.size % n_rows:
+    *rows, end = _STRESS.sub(b" ", lines_after(block, start + 1, 0, n_rows + 1)).split(b"\n", n_rows)
+    lengths = {len(row.split()) for row in rows}
+    if len(rows) < n_rows or len(lengths) > 1 or np.isfinite(parse_float(*end.split()[:1] or [b"end"])):
         return None
-    return values.reshape(n_rows, -1)
+    values = parse_floats(b"\n".join(rows))
+    return values.reshape(n_rows, -1) if values.size == n_rows * lengths.pop() else None

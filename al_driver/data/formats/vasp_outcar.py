@@ -41,6 +41,10 @@ _STRESS = re.compile(rb"^ *in kB(.*)$", re.MULTILINE)
 _FIXED = re.compile(rb"-?\d+\.\d+|\*+")
 _TITLE = re.compile(rb"TITEL\s*=\s*\S+\s+([A-Z][a-z]?)")
 _COUNTS = re.compile(rb"ions per type\s*=([\d ]+)")
+_ISIF = re.compile(rb"\bISIF\s*=\s*(\d)")
+_FIXED_CELL = range(3)
+_IVDW = re.compile(rb"^ *IVDW *= *\d+", re.MULTILINE)
+_RULE = b"---"
 _NELM = re.compile(rb"\bNELM\s*=\s*(\d+)")
 _EDIFF = re.compile(rb"\bEDIFF\s*=\s*(\S+)")
 _VERSION = re.compile(rb"vasp\.(\S+)")
@@ -54,6 +58,8 @@ class _Run:
     numbers: Array
     max_steps: int
     ediff: float | None
+    moves_cell: bool
+    """Each step prints its cell then."""
     info: dict[str, str]
 
 
@@ -84,7 +90,7 @@ def _read_runs(text: Buffer, path: Path) -> Iterator[Step]:
             yield from _broken_off(text, position, start, number, path)
             run, position, cell, number = _read_head(text, start, found), start, None, 0
         number += 1
-        cell = _read_cell(text, position, found, cell)
+        cell = _read_cell(text, position, found, None if run.moves_cell else cell)
         yield _read_step(text, position, found, run, cell, number, path)
         position = found + len(_END_OF_STEP)
     yield from _broken_off(text, position, len(text), number, path)
@@ -120,8 +126,13 @@ def _read_head(text: Buffer, start: int, end: int) -> _Run:
     numbers = np.repeat([atomic_numbers[symbol] for symbol in symbols], per_type)
     ediff, version = _EDIFF.search(head), _VERSION.search(head)
     info = {"program": "vasp", "version": version[1].decode() if version else "unknown"}
-    info[REFERENCE] = format_reference(told_in_outcar(head.decode(errors="replace"), symbols))
-    return _Run(numbers, int(nelm[1]), parse_float(ediff[1]) if ediff else None, info)
+    energy = text.find(_END_OF_STEP, first) if first >= 0 else -1
+    dispersion = _IVDW.search(text, first, energy) if energy >= 0 else None  # where VASP 5 names it, if at all
+    told = head + (b"\n" + dispersion[0] + b"\n" if dispersion else b"")
+    info[REFERENCE] = format_reference(told_in_outcar(told.decode(errors="replace"), symbols))
+    isif = _ISIF.search(head)
+    moves_cell = isif is None or int(isif[1]) not in _FIXED_CELL
+    return _Run(numbers, int(nelm[1]), parse_float(ediff[1]) if ediff else None, moves_cell, info)
 
 
 def _read_cell(text: Buffer, start: int, end: int, before: Array | None) -> Array | None:
@@ -139,7 +150,8 @@ def _read_step(text: Buffer, start: int, end: int, run: _Run, cell: Array | None
     if table is None or cell is None or cell.shape != (3, 3):
         return EngineError("no_output", path, f"{where} has no table of forces, or no cell")
     n_atoms = len(run.numbers)
-    values = parse_floats(lines_after(text, table, 1, n_atoms))
+    lines, _, rule = lines_after(text, table, 1, n_atoms + 1).removesuffix(b"\n").rpartition(b"\n")
+    values = parse_floats(lines) if rule.lstrip().startswith(_RULE) else np.empty(0)
     if values.size == 0 or values.size % n_atoms or values.size < 6 * n_atoms:
         return EngineError("no_output", path, f"{where}: the table of forces is not whole")
     rows = values.reshape(n_atoms, -1)

@@ -97,6 +97,8 @@ def _read_step(element: ET.Element, numbers: Array, run: _Run, number: int, path
     energy = _text(element, "energy/i[@name='e_fr_energy']", "")
     if cell is None or scaled is None or forces is None or not energy:
         return EngineError("no_output", path, f"step {number} lacks its structure, energy or forces")
+    if any(table is not None and table.shape != (3, 3) for table in (cell, stress)):
+        return EngineError("no_output", path, f"step {number}: its cell or stress is not whole")
     if run.has_learned and element.find("scstep") is None:
         return EngineError("no_output", path, f"step {number}: {ML_STEP}")
     unconverged = _why_unconverged(element, run)

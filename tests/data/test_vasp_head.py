@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from al_driver.data.formats.vasp_head import tell, told_in_outcar, told_in_vasprun
+from al_driver.data.formats.vasp_head import acting, tell, told_in_outcar, told_in_vasprun
 from al_driver.data.reference import Told, describe_mixed
 
 FILES = Path(__file__).parent / "files"
@@ -43,9 +43,14 @@ def mixed(one: Told, other: Told) -> str:
     return describe_mixed([("A", one), ("B", other)])
 
 
-def of_hubbard(values: str, orbitals: str = "2 -1") -> tuple[str, str]:
+J = "   J (eV)           for each species LDAUJ =    1.0  0.0\n"
+FULL = " LDA+U is selected, type is set to LDAUTYPE =  1\n"
+
+
+def of_hubbard(values: str, orbitals: str = "2 -1", more: str = "") -> tuple[str, str]:
     block = f"   angular momentum for each species LDAUL = {orbitals}\n"
-    return "   LHFCALC =", f"{block}   U (eV)           for each species LDAUU = {values}\n   LHFCALC ="
+    block += f"   U (eV)           for each species LDAUU = {values}\n{more}"
+    return "   LHFCALC =", f"{block}   LHFCALC ="
 
 
 ECHO = "   ENCUT = 800 ! eV\n   SIGMA = 0.05\n"
@@ -54,7 +59,10 @@ ECHO = "   ENCUT = 800 ! eV\n   SIGMA = 0.05\n"
 @pytest.mark.parametrize(
     ("one", "other", "words"),
     [
-        (outcar(), outcar(of_hubbard("  4.0  0.0")), "LDAUU O is 0 in A, 4 in B"),
+        (outcar(), outcar(of_hubbard("  4.0  0.0")), "U-J O is 0 in A, 4 in B"),
+        (outcar(of_hubbard("4.0 0.0")), outcar(of_hubbard("4.0 0.0", more=J)), "U-J O is 4 in A, 3 in B"),
+        (outcar(of_hubbard("4.0 0.0")), outcar(of_hubbard("5.0 0.0", more=J + FULL)), "U-J O is 4 in A, 5 J 1 in B"),
+        (outcar(echo=ECHO), outcar(echo=f"{ECHO}   LUSE_VDW = .TRUE.\n"), "LUSE_VDW is F in A, T in B"),
         (outcar(), outcar(("LSORBIT =      F", "LSORBIT =      T")), "LSORBIT is F in A, T in B"),
         (outcar(HYBRID, ("AEXX    =    0.0000", "AEXX    =    1.0000")),
          outcar(HYBRID, ("AEXX    =    0.0000", "AEXX    =    0.2500")), "AEXX is 1 in A, 0.25 in B"),
@@ -66,7 +74,7 @@ ECHO = "   ENCUT = 800 ! eV\n   SIGMA = 0.05\n"
         (vasprun(), vasprun(RPBE), "GGA is PE in A, RP in B"),
         (outcar(), vasprun(RPBE), "GGA is PE in A, RP in B"),
         (vasprun(), vasprun(SCAN), "METAGGA is none in A, SCAN"),
-        (vasprun(), vasprun(U_ON), "LDAUU O is 0 in A, 4"),
+        (vasprun(), vasprun(U_ON), "U-J O is 0 in A, 4"),
         (vasprun(), vasprun(("0.05000000", "0.00400000")), "SIGMA is 0.05 in A, 0.004 in B"),
         (vasprun(("0.05000000", "0.00100000")), vasprun(("0.05000000", "0.00400000")), "SIGMA is 0.001 in A"),
     ],
@@ -103,8 +111,8 @@ def test_what_is_one_reference_or_is_not_told(one: Told, other: Told) -> None:
 
 
 def test_what_is_not_known_is_not_told() -> None:
-    assert "LDAUU O" not in outcar(of_hubbard("4.0 0.0 1.0", "2 -1 2"))  # of three potentials
-    assert tell({}, ["Si"], ["US Si"], ["x"]) == {"TITEL Si": "US Si"}
+    assert "U-J O" not in outcar(of_hubbard("4.0 0.0 1.0", "2 -1 2"))  # of three potentials
+    assert tell({}, ["Si"], ["US Si"], acting({"LDAUU": ["x"]}, 1)) == {"TITEL Si": "US Si"}
     root = ET.fromstring(VASPRUN)  # noqa: S314  (ours)
     parameters, atoms = root.find("parameters"), root.find("atominfo")
     assert parameters is not None and atoms is not None

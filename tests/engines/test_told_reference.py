@@ -22,7 +22,7 @@ from al_driver.data.reference import parse_reference, references_in
 
 VASP = {
     "SIGMA": "0.05", "ISMEAR": "0", "ISPIN": "1", "ENCUT": "400", "GGA": "PE", "METAGGA": "none", "IVDW": "0",
-    "LHFCALC": "F", "LSORBIT": "F", "TITEL Si": "PAW_PBE Si 01Jan2001", "LDAUU Si": "0",
+    "LHFCALC": "F", "LSORBIT": "F", "LUSE_VDW": "F", "TITEL Si": "PAW_PBE Si 01Jan2001", "U-J Si": "0",
 }  # fmt: skip
 
 
@@ -33,10 +33,10 @@ VASP = {
         ("ISPIN = 2\n", {}, {"ISPIN": "2"}),
         ("", {"magmoms": {"Si": 0.0}}, {"ISPIN": "2"}),
         ("LSORBIT = T\n", {"magmoms": {"Si": 0.0}}, {"LSORBIT": "T", "ISPIN": None}),
-        ("", {"ldau": {"Si": {"l": 2, "u": 4.5}}}, {"LDAUU Si": "4.5"}),
-        ("", {"ldau": {"Si1": {"l": 2, "u": 4.5}}}, {"LDAUU Si": None}),
+        ("", {"ldau": {"Si": {"l": 2, "u": 4.5}}}, {"U-J Si": "4.5"}),
+        ("", {"ldau": {"Si1": {"l": 2, "u": 4.5}}}, {"U-J Si": None}),
         ("", {"ldau": {"O": {"l": 2, "u": 4.5}}}, {}),
-        ("LDAU = T\nLDAUU = 3\n", {}, {"LDAUU Si": None}),
+        ("LDAU = T\nLDAUU = 3\n", {}, {"U-J Si": None}),
         ("METAGGA = R2SCAN\n", {}, {"METAGGA": "R2SCA", "GGA": None}),
         ("IVDW = 10\nGGA = 'Pe'\n", {}, {"IVDW": "1"}),
         ("LHFCALC = T\nHFSCREEN = 0.2D0\n", {}, {"LHFCALC": "T", "AEXX": "0.25", "HFSCREEN": "0.2"}),
@@ -58,7 +58,7 @@ def test_vasp_and_its_own_output(tmp_path: Path) -> None:
     assert run_standin(engine, task) == 0
     (label,) = read_outcar(task / "OUTCAR")
     found = parse_reference(label.info["reference"])  # type: ignore[union-attr]
-    assert found.items() >= {"ISPIN": "2", "IVDW": "11", "METAGGA": "none", "LDAUU Cu": "4"}.items()
+    assert found.items() >= {"ISPIN": "2", "IVDW": "11", "METAGGA": "none", "U-J Cu": "4"}.items()
     own = engine.told_reference()
     assert not {name for name in own.keys() & found.keys() if own[name] != found[name]}
     assert not list(check_told([("OUTCAR", found)], engine))

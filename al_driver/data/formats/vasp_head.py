@@ -2,7 +2,8 @@
 
 GGA is the functional that was used: the INCAR's, or that of the potentials. What a run does not name is off, where its
 file would name it: an OUTCAR prints the U of every run that has one, but METAGGA and IVDW for certain only where it
-repeats the INCAR, as from VASP 6 on; a vasprun.xml always does. Source: the VASP wiki, "INCAR tag".
+repeats the INCAR, as from VASP 6 on (an IVDW that is on, before its first energy too); a vasprun.xml always does. Of
+U and J, Dudarev's scheme (LDAUTYPE = 2, VASP's own) has the difference alone. Source: the VASP wiki, "INCAR tag".
 """
 
 import math
@@ -16,7 +17,7 @@ from al_driver.data.reference import Told, round_number
 NO_EDIFF = "it names no EDIFF, so nothing shows that it was reached"
 ML_STEP = "of the machine-learned force field (ML_LMLFF), without DFT"
 """What steps of both files are refused for."""
-OFF = {"METAGGA": "NONE", "IVDW": "0", "LSORBIT": "F"}
+OFF = {"METAGGA": "NONE", "IVDW": "0", "LSORBIT": "F", "LUSE_VDW": "F"}
 """What it means that an INCAR does not name these."""
 _ECHO = re.compile(r"^ *INCAR:[^\n]*\n(.*?)^ *POTCAR:", re.MULTILINE | re.DOTALL)
 _GIVEN = re.compile(r"(?:^|;) *([A-Za-z]\w*) *= *([^\s;#!]+)", re.MULTILINE)
@@ -24,10 +25,13 @@ _TAG = r"^ *{}\s*=\s*(\S+?);?\s"
 _SIGMA = r"(?:ISMEAR *= *\S+?; *)?SIGMA"
 _NAMED = re.compile(r"^ *METAGGA\s*=\s*([A-Za-z][\w-]+)", re.MULTILINE)  # F is LMETAGGA
 _TITLES = re.compile(r"TITEL\s*=\s*(.*\S)")
-_HUBBARD = re.compile(r"for each species (LDAU[LU])\s*=((?:[ \t]+-?[\d.]+)+)")
+_HUBBARD = re.compile(r"for each species (LDAU[LUJ])\s*=((?:[ \t]+-?[\d.]+)+)")
+_SCHEME = re.compile(r"LDAUTYPE\s*=\s*(\d)")
+_DUDAREV = 2
 _POTENTIALS = re.compile(r"LEXCH\s*=\s*([A-Za-z]\w?)\s")
 _DECIMALS = {"ENCUT": 1, "SIGMA": 2, "ISMEAR": 0, "ISPIN": 0, "IVDW": 0, "AEXX": 4, "HFSCREEN": 4}
-_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR")
+_OF_HUBBARD = ("LDAUL", "LDAUU", "LDAUJ")
+_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR", "LUSE_VDW")
 _WITHOUT_SIGMA = {"-2", "-4", "-5", "-14", "-15"}
 """Given occupations, and tetrahedra."""
 _SAME_IVDW = {"10": "1", "20": "2"}
@@ -48,7 +52,8 @@ def told_in_outcar(head: str, symbols: Sequence[str]) -> Told:
     if tags.get("GGA", "--") == "--":
         tags["GGA"] = "/".join(dict.fromkeys(_POTENTIALS.findall(printed)))
     of_species = {name: values.split() for name, values in _HUBBARD.findall(printed)}
-    hubbard = acting(of_species.get("LDAUU", []), of_species.get("LDAUL", [])) if of_species else ["0"] * len(symbols)
+    scheme = _SCHEME.search(printed)
+    hubbard = acting(of_species, int(scheme[1]) if scheme else _DUDAREV) if of_species else ["0"] * len(symbols)
     return tell(tags, symbols, _TITLES.findall(printed), hubbard)
 
 
@@ -63,13 +68,15 @@ def told_in_vasprun(incar: ET.Element | None, parameters: ET.Element, atominfo: 
                 tags[name] = found.strip()
                 break
     rows = [[cell.text or "" for cell in row] for row in atominfo.iterfind("array[@name='atomtypes']/set/rc")]
-    values = {name: (parameters.findtext(f".//v[@name='{name}']") or "").split() for name in ("LDAUU", "LDAUL")}
-    hubbard = acting(values["LDAUU"], values["LDAUL"]) if is_on(parameters, "LDAU") else ["0"] * len(rows)
+    values = {name: (parameters.findtext(f".//v[@name='{name}']") or "").split() for name in _OF_HUBBARD}
+    scheme = parse_float(parameters.findtext(".//i[@name='LDAUTYPE']") or "2")
+    hubbard = acting(values, int(scheme)) if is_on(parameters, "LDAU") else ["0"] * len(rows)
     return tell(tags, [row[1].strip() for row in rows], [row[-1] for row in rows], hubbard)
 
 
 def tell(tags: Mapping[str, str], symbols: Sequence[str], titles: Sequence[str], hubbard: Sequence[str]) -> Told:
-    """Return what is told of a reference by its tags, its potentials and their U, eV; what is empty is not known."""
+    """Return what is told of a reference by its tags, its potentials and their U, as `acting` returns it; what is empty
+    is not known."""
     told = {name: _shared(tags.get(name, ""), decimals) for name, decimals in _DECIMALS.items()}
     if told["SIGMA"] == "0":  # an OUTCAR prints 0.00 of more decimals
         width = parse_float(tags["SIGMA"])
@@ -81,7 +88,7 @@ def tell(tags: Mapping[str, str], symbols: Sequence[str], titles: Sequence[str],
     told["METAGGA"] = "none" if told["METAGGA"] in {"F", "NONE"} else told["METAGGA"]
     unused = _unused(told)
     told |= _by_element("TITEL", symbols, titles)
-    told |= _by_element("LDAUU", symbols, [_shared(value, 1) for value in hubbard])
+    told |= _by_element("U-J", symbols, hubbard)
     return {name: value for name, value in told.items() if value and name not in unused}
 
 
@@ -99,11 +106,29 @@ def _unused(told: Told) -> set[str]:
     return unused
 
 
-def acting(values: Sequence[str], orbitals: Sequence[str]) -> list[str]:
-    """Return the U (LDAUU) of each potential, 0 where it acts on no electrons (LDAUL = -1)."""
-    if len(values) != len(orbitals):
-        return list(values)
-    return ["0" if orbital == "-1" else value for value, orbital in zip(values, orbitals, strict=True)]
+def acting(values: Mapping[str, Sequence[str]], scheme: int) -> list[str]:
+    """Return what acts on each potential, eV: U − J, with another scheme than Dudarev's U and J; 0 where LDAUL is -1.
+
+    >>> acting({"LDAUL": ["2", "-1"], "LDAUU": ["5.0", "4.0"], "LDAUJ": ["1.0", "0"]}, scheme=2)
+    ['4', '0']
+    """
+    u = values.get("LDAUU", ())
+    exchange = values.get("LDAUJ") or ["0"] * len(u)
+    orbitals = values.get("LDAUL") or [""] * len(u)
+    if not len(u) == len(exchange) == len(orbitals):
+        return []
+    return [
+        "0" if orbital == "-1" else describe_u(parse_float(each), parse_float(j), scheme)
+        for each, j, orbital in zip(u, exchange, orbitals, strict=True)
+    ]
+
+
+def describe_u(u: float, j: float, scheme: int) -> str:
+    """Return what U and J, eV, are told as: their difference, or both."""
+    if scheme == _DUDAREV:
+        return _shared(f"{u - j:.6f}", 1)
+    both = [_shared(f"{value:.6f}", 1) for value in (u, j)]
+    return " J ".join(both) if all(both) else ""
 
 
 def _shared(text: str, decimals: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from al_driver.data.formats.vasp_head import OFF, tell
+from al_driver.data.formats.vasp_head import OFF, describe_u, tell
 from al_driver.data.reference import Told
 from al_driver.engines.sites import element_of
 from al_driver.engines.vasp.incar import Tags, is_true, number
@@ -10,7 +10,7 @@ from al_driver.engines.vasp.potentials import Potential
 from al_driver.engines.vasp.sites import Hubbard
 
 _DEFAULTS = {"ISMEAR": 1.0, "SIGMA": 0.2, "ISPIN": 1.0, "AEXX": 0.25, "HFSCREEN": 0.0}
-_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR")
+_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR", "LUSE_VDW")
 
 
 def told_of(
@@ -46,11 +46,12 @@ def _told_of(
 
 
 def _hubbard(tags: Tags, symbol: str, ldau: Mapping[str, Hubbard]) -> str:
-    """Return the U of all atoms of an element; nothing where it is the INCAR's, or of some of them another."""
+    """Return what acts on all atoms of an element; nothing where it is the INCAR's, or of some of them another."""
     if not ldau:
         return "" if is_true(tags, "LDAU") else "0"
-    own = {site: one.u for site, one in ldau.items() if element_of(site) == symbol}
+    scheme = int(number(tags, "LDAUTYPE", 2))
+    own = {site: describe_u(one.u, one.j, scheme) for site, one in ldau.items() if element_of(site) == symbol}
     if not own:
         return "0"
-    values = set(own.values()) if symbol in own else {*own.values(), 0.0}
-    return str(values.pop()) if len(values) == 1 else ""
+    values = set(own.values()) if symbol in own else {*own.values(), "0"}
+    return values.pop() if len(values) == 1 else ""

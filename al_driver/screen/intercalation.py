@@ -5,7 +5,7 @@ cell, x ions in it, the energy E_ion of an atom of the metal and z charges an io
 G. Ceder, K. Cho, J. Joannopoulos, Phys. Rev. B 56, 1354 (1997)): at 0 K, from energies alone. eV, V.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,8 +14,10 @@ from ase import Atoms
 from pydantic import Field
 
 from al_driver.data.frames import Array
+from al_driver.errors import Problem
 from al_driver.schema.base import Float, Params, PositiveInt
 from al_driver.schema.elements import Element
+from al_driver.schema.suggest import nearest
 
 
 class Intercalation(Params):
@@ -27,7 +29,14 @@ class Intercalation(Params):
     """Elementary charges that an ion carries."""
     metal: dict[str, Float] = Field(min_length=1)
     """Energy of an atom of its metal, eV, in the convention of a column of energies per atom: 0 for formation energies,
-    that of the same calculator for others. Each of these columns has its curve."""
+    that of the same calculator for others. Each of these columns has its curve; that of labels is called "known"."""
+
+    def find_unknown(self, columns: Collection[str]) -> Iterator[Problem]:
+        """Yield energies that are given for no column."""
+        for name in self.metal:
+            if name not in columns:
+                message = f"no column is called {name!r}{nearest(name, columns, otherwise='there are')}"
+                yield Problem(message, f"intercalation.metal.{name}")
 
 
 Step = tuple[float, float, float]

@@ -17,6 +17,8 @@ from al_driver.screen.filters import Filters
 
 STD = "_std"  # the end of the name of an uncertainty's column
 UNKNOWN = "unknown"  # why a candidate is left out of which nothing is known or predicted
+KNOWN = "known"
+"""The column of labels, where there are some."""
 TOLD = ("parent", "file", "composition", "multiplicity", "complete", "strain")
 """What of a candidate's provenance stands in the table; its frame has all of it."""
 
@@ -193,7 +195,7 @@ def write_table(
         if name in predictions.deviations:
             columns[f"{name}{STD}"] = predictions.deviations[name]
     if known is not None:
-        columns["known"] = [known.get(index, np.nan) for index in range(len(crystals))]
+        columns[KNOWN] = [known.get(index, np.nan) for index in range(len(crystals))]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["rank", "id", "formula", "n_atoms", *columns, "score", "selected", "left_out", *TOLD])

@@ -19,7 +19,7 @@ from al_driver.screen.candidates import CandidateEntry, make_candidates
 from al_driver.screen.job import SMALLEST_KNOWN
 from al_driver.screen.parents import read_parents
 from al_driver.screen.properties import CLASSIFIER, UNITS, check_installed, find_model
-from al_driver.screen.ranking import check_properties
+from al_driver.screen.ranking import KNOWN, check_properties
 from al_driver.words import many
 from al_driver.workflow.check_programs import check_engines, check_engines_of, check_resources, render_scripts
 from al_driver.workflow.outliers import second_look
@@ -88,7 +88,10 @@ def _check_rank(params: ScreenParams) -> Iterator[Problem]:
     if not set(params.surrogates) <= set(UNITS):
         return
     learnt = [params.rank.property] if params.learn else []
-    check_properties(params.filters, params.rank, [*(column_of(model) for model in params.models), *learnt])
+    columns = [column_of(model) for model in params.models]
+    if params.intercalation is not None:
+        yield from params.intercalation.find_unknown([*columns, *([KNOWN] if params.learn else [])])
+    check_properties(params.filters, params.rank, [*columns, *learnt])
     wanted = {
         "rank.by": params.rank.by != "mean",
         "filters.max_uncertainty": params.filters.max_uncertainty is not None,

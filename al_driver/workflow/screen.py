@@ -32,7 +32,7 @@ from al_driver.screen.candidates import Candidate, make_candidates
 from al_driver.screen.equivalent import drop_equivalent
 from al_driver.screen.filters import describe
 from al_driver.screen.properties import find_model
-from al_driver.screen.ranking import Predictions, check_properties, rank, write_table
+from al_driver.screen.ranking import KNOWN, Predictions, check_properties, rank, write_table
 from al_driver.words import many
 from al_driver.workflow.aside import set_aside, set_aside_from
 from al_driver.workflow.context import Context
@@ -144,6 +144,10 @@ def _check_predicted(params: ScreenParams, predictions: Predictions) -> None:
     """
     learnt = {params.rank.property} if params.learn else set[str]()
     check_properties(params.filters, params.rank, {*predictions.values, *learnt})
+    if params.intercalation is not None:
+        columns = [*predictions.values, *([KNOWN] if params.learn else [])]
+        if unknown := [*params.intercalation.find_unknown(columns)]:
+            raise ConfigError(unknown)
     if params.learn and params.learn.first == "rank" and params.rank.property not in predictions.values:
         message = f'no model predicts {params.rank.property!r} before it is learnt; take "random" or "diverse"'
         raise ConfigError(Problem(message, "learn.first"))

@@ -17,15 +17,13 @@ from al_driver.plots.ranking import RankedCandidates, draw_ranking
 from al_driver.plots.voltage import draw_hull, draw_voltage
 from al_driver.screen.agreement import Agreement, compare
 from al_driver.screen.intercalation import Intercalation, Series, make_series
-from al_driver.screen.ranking import STD, Predictions
+from al_driver.screen.ranking import KNOWN, STD, Predictions
 from al_driver.words import many
 from al_driver.workflow.step import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KNOWN = "known"
-"""The column of labels, where there are some."""
 MOST_COMPOSITIONS = 60
 
 

@@ -148,6 +148,10 @@ def test_the_example_is_sound_and_its_counts_are_foretold(folder):
     [
         ({"rank": {"property": "bandgap"}}, "rank.property: no model predicts 'bandgap'; did you mean 'band-gap'?"),
         ({"rank": {"property": "band-gap", "by": "lower_bound"}}, "rank.by: needs an uncertainty"),
+        (
+            {"intercalation": {"ion": "Li", "metal": {"chgnet": -1.9}}},
+            "intercalation.metal.chgnet: no column is called 'chgnet'; there are",
+        ),
         ({"models": ["band-gab"]}, "models[0]: does not exist; did you mean 'band-gap'?"),
         ({"models": [{"model": "ewald", "charges": {"Li": 1}}]}, "rank.property: no model predicts"),
         (

@@ -13,7 +13,6 @@ from al_driver.engines.base import Calculation, Dynamics, Engine
 from al_driver.schema.base import (
     CrossError,
     Fraction,
-    Int,
     Name,
     Params,
     PositiveFloat,
@@ -24,6 +23,7 @@ from al_driver.schema.base import (
     cross_check,
 )
 from al_driver.schema.elements import TypeMap
+from al_driver.schema.inline import WithScreens
 from al_driver.schema.nouns import AnyEngine, NamedLabel, describe_unknown, keep, name_in_label
 from al_driver.schema.relax import EngineChoice, MaybeRelax, Relax, find_wrong_engine
 from al_driver.structures.perturb import Perturb
@@ -107,13 +107,11 @@ class InitStructure(StructureSource):
         return frozenset(stage for stage, is_on in does.items() if is_on)
 
 
-class InitBulkParams(Params):
+class InitBulkParams(WithScreens):
     """First structures, and a first labelled dataset."""
 
-    schema_: Annotated[str | None, Field(alias="$schema")] = None
-    """Where editors find the JSON Schema of this file."""
-    seed: Int
-    """Every random draw follows from it."""
+    entries_at = ("structures",)
+
     work_dir: UserPath = Field(default=Path("init"), validate_default=True)
     """Where the result lies."""
     type_map: TypeMap
@@ -144,6 +142,10 @@ class InitBulkParams(Params):
         if found:
             raise CrossError(found)
         return self
+
+    @property
+    def entries(self) -> tuple[InitStructure, ...]:
+        return self.structures
 
     @property
     def label_engine(self) -> Engine | None:

@@ -8,10 +8,12 @@ from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, Validati
 
 from al_driver.engines.base import Engine
 from al_driver.errors import ConfigError
+from al_driver.explorers.base import Structure
 from al_driver.explorers.sweep import entries_of, structure_names
 from al_driver.query.params import QueryParams
-from al_driver.schema.base import WAIVED, Bool, CrossError, Int, Name, Params, UserPath, as_entry, cross_check
+from al_driver.schema.base import WAIVED, Bool, CrossError, Name, Params, UserPath, as_entry, cross_check
 from al_driver.schema.elements import TypeMap
+from al_driver.schema.inline import WithScreens
 from al_driver.schema.nouns import (
     AnyEngine,
     AnyExplorer,
@@ -52,13 +54,11 @@ Finding = tuple[tuple[str | int, ...], str]
 Source = Annotated[DataSource, BeforeValidator(as_entry, json_schema_input_type=Path | DataSource)]
 
 
-class RunParams(Params):
+class RunParams(WithScreens):
     """The active-learning loop."""
 
-    schema_: Annotated[str | None, Field(alias="$schema")] = None
-    """Where editors find the JSON Schema of this file."""
-    seed: Int
-    """Every random draw follows from it."""
+    entries_at = ("explore", "structures")
+
     work_dir: UserPath = Field(default=Path("work"), validate_default=True)
     """Where the run lives."""
     type_map: TypeMap
@@ -140,6 +140,10 @@ class RunParams(Params):
                     entries_of(self.explore, job, f"explore.iterations[{number}].jobs[{index}].structures")
                 except ConfigError as error:
                     yield from ((split_key(problem.key), problem.message) for problem in error.problems)
+
+    @property
+    def entries(self) -> tuple[Structure, ...]:
+        return self.explore.structures
 
     @property
     def label_engine(self) -> Engine:

@@ -1,4 +1,7 @@
-"""Structures that an ``al screen`` selects, as an entry of ``structures``: its param file stands in place of a path."""
+"""Structures that an ``al screen`` selects, as an entry of ``structures``.
+
+In place of a path stands the screening's param file, or what would be in one.
+"""
 
 import re
 from pathlib import Path
@@ -13,28 +16,41 @@ from al_driver.schema.jsonc import read_jsonc
 
 DEFAULT_WORK_DIR = Path("screen")
 NEEDS = "needs either `path` or `screen`"
+ANY_OBJECT = {"additionalProperties": True, "type": "object"}
+"""What the JSON Schema of an entry says of a screening that stands whole in it."""
 
 
 def fill_from_screen(data: Any, info: ValidationInfo) -> Any:
-    """Give an entry that names the param file of a screening the path of what is selected there, and a name.
+    """Give an entry that names a screening the path of what is selected there, and a name.
 
     Raises
     ------
     ValueError
-        If it names a path too, or its param file cannot be read.
+        If it names a path too, or the screening's param file cannot be read.
     """
-    if not isinstance(data, dict) or not isinstance(data.get("screen"), str | Path):
+    screen = data.get("screen") if isinstance(data, dict) else None
+    if not isinstance(screen, str | Path | dict):
         return data
     if "path" in data:
         raise ValueError(f"{NEEDS}; found both")
-    file = resolve_path(Path(data["screen"]), info)
-    try:
-        work_dir = read_jsonc(file).get("work_dir", str(DEFAULT_WORK_DIR))
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    work = Path(file.parent, Path(str(work_dir)).expanduser())
+    if isinstance(screen, dict):
+        work = resolve_path(_find_work_dir(screen), info)
+        name = work.name
+    else:
+        file = resolve_path(Path(screen), info)
+        try:
+            work = Path(file.parent, _find_work_dir(read_jsonc(file)).expanduser())
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        name = file.stem
     selected = {"path": str(work / SCREEN_STAGES[-1] / STRUCTURES_DIR / "*")}
-    return {"name": re.sub(r"[^\w.+-]", "_", file.stem)} | data | selected
+    return {"name": re.sub(r"[^\w.+-]", "_", name)} | data | selected
+
+
+def _find_work_dir(content: dict[str, Any]) -> Path:
+    """Return the folder of a screening; the default where what is given cannot be one, which is told elsewhere."""
+    given = content.get("work_dir")
+    return Path(given) if isinstance(given, str) and given and "\0" not in given else DEFAULT_WORK_DIR
 
 
 def path_or_screen(schema: dict[str, Any]) -> None:
@@ -50,9 +66,9 @@ class StructureSource(Params):
 
     path: UserPath
     """A structure file, or a glob, which is one entry; every frame of every file is taken, files sorted."""
-    screen: UserPath | None = None
-    """In place of a path, the param file of an `al screen`: the structures that it selects. What is not made yet is
-    made first."""
+    screen: UserPath | dict[str, Any] | None = None
+    """In place of a path, the param file of an `al screen`, or its content: the structures that it selects. What is not
+    made yet is made first. Content takes `seed`, `type_map` and `engines` from the file it stands in."""
 
     _fill = model_validator(mode="before")(fill_from_screen)
 

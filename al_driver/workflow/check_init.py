@@ -12,6 +12,7 @@ from al_driver.schema.likely import check_scale, check_timestep
 from al_driver.schema.relax import Relax
 from al_driver.schema.resource import Resources
 from al_driver.schema.suggest import nearest
+from al_driver.structures.screened import is_made
 from al_driver.structures.supercell import check_size, make_supercell
 from al_driver.workflow.check_programs import check_engines, check_resources, render_scripts
 from al_driver.workflow.foretell import expected_counts, expected_split
@@ -102,6 +103,9 @@ def _set_in_inputs(wanted: Mapping[Calculation, Mapping[str, Engine]]) -> dict[s
 
 def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -> Iterator[Problem]:
     """Read an entry's structures, and write an engine's input of each kind for the first."""
+    if entry.screen is not None and not is_made(entry.path):
+        yield Problem("is not made yet; al init_bulk makes it first", "screen", severity="warning")
+        return
     if entry.aimd is not None:
         yield from check_timestep(entry.aimd.timestep, "aimd.timestep")
     for index, factor in enumerate(entry.scale):

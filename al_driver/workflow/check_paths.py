@@ -28,7 +28,7 @@ def find_missing(file: Path, kind: type[Params]) -> Iterator[Problem]:
     content, schema = read_jsonc(file), kind.model_json_schema()
     for loc, text in _texts(content):
         place = find_place(loc, content, schema)
-        if not text or "\0" in text or place.key == _MADE_HERE or not _wants_path(place.nodes):
+        if not text or "\0" in text or loc[-1] == _MADE_HERE or not _wants_path(place.nodes):
             continue
         try:
             find_paths(Path(file.absolute().parent, Path(text).expanduser()))

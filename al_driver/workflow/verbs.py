@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from al_driver.errors import ConfigError, Problem
+from al_driver.errors import ConfigError, Problem, StateMismatch
 from al_driver.layout import SCREEN_STAGES, SCREEN_STEPS
 from al_driver.schema.base import Params
 from al_driver.schema.init_bulk import InitBulkParams
@@ -25,7 +25,7 @@ from al_driver.workflow.redo import forgotten_on_mismatch, redo_stages, redo_ste
 from al_driver.workflow.report import Report
 from al_driver.workflow.run import Verdict, run_loop
 from al_driver.workflow.screen import run_screen, set_aside_screen
-from al_driver.workflow.screened import check_screens, find_screens
+from al_driver.workflow.screened import Screening, check_screens, find_screens
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def run(
     """
     check_order(Path(param), Path(resource), "run")
     params, resources = load_params(Path(param), RunParams), load_params(Path(resource), Resources)
-    _make_screens(params, resource, display)
+    _make_screens(params, resources, display, _files(param, resource))
     report = check_run(params, resources)
     report.raise_errors()
     find_data(params, resources)
@@ -81,7 +81,7 @@ def init_bulk(
     """
     check_order(Path(param), Path(resource), "init_bulk")
     params, resources = load_params(Path(param), InitBulkParams), load_params(Path(resource), Resources)
-    _make_screens(params, resource, display)
+    _make_screens(params, resources, display, _files(param, resource))
     report = check_init_bulk(params, resources)
     report.raise_errors()
     request = request_stage(redo, ALL_STAGES)
@@ -103,10 +103,16 @@ def screen(param: Path | str, resource: Path | str, *, redo: str | None = None, 
     """
     check_order(Path(param), Path(resource), "screen")
     params, resources = load_params(Path(param), ScreenParams), load_params(Path(resource), Resources)
+    return _screen(params, resources, display, _files(param, resource), redo)
+
+
+def _screen(
+    params: ScreenParams, resources: Resources, display: Display | None, files: dict[str, Path], redo: str | None
+) -> Path:
     report = check_screen(params, resources)
     report.raise_errors()
     request = request_stage(redo, SCREEN_STAGES, SCREEN_STEPS if params.learn else ())
-    with hold("screen", params.work_dir, resources, display, **_files(param, resource)) as context:
+    with hold("screen", params.work_dir, resources, display, **files) as context:
         _warn(report)
         redo_stages(context, request, set_aside_screen)
         with forgotten_on_mismatch(context):
@@ -169,10 +175,38 @@ def _check_files(params: Params | None, resources: Resources | None, *, render: 
     return report
 
 
-def _make_screens(params: RunParams | InitBulkParams, resource: Path | str, display: Display | None) -> None:
-    """Make the screenings that entries of ``structures`` name; what is done of them stays."""
-    for file in find_screens(params):
-        screen(file, resource, display=display)
+def _make_screens(
+    params: RunParams | InitBulkParams, resources: Resources, display: Display | None, files: dict[str, Path]
+) -> None:
+    """Make the screenings that entries of ``structures`` name; what is done of them stays.
+
+    Raises
+    ------
+    ConfigError
+        If something is wrong with one that is not made yet, or with what follows it.
+    StateMismatch
+        If one was made from another input, with what makes it anew.
+    """
+    report = check_screens(params, resources)
+    if report is not None:
+        report.raise_errors()
+    for screening in find_screens(params):
+        own = screening.load()
+        given = files if isinstance(screening.given, ScreenParams) else files | {"param": screening.given}
+        log.info("the screening of %s comes first, in %s", screening.key, shown_path(own.work_dir))
+        try:
+            _screen(own, resources, display, given, redo=None)
+        except StateMismatch as error:
+            raise StateMismatch(_make_anew(str(error), screening, given)) from error
+
+
+def _make_anew(message: str, screening: Screening, files: dict[str, Path]) -> str:
+    """Say how a screening that another command makes is made from another input."""
+    if isinstance(screening.given, Path):
+        command = f"`al screen {shown_path(files['param'])} {shown_path(files['resource'])} --redo"
+        return message.replace("`--redo", command)
+    what = message.splitlines()[0]
+    return f"{what}\n  Change `{screening.key}` back, or give it another `work_dir`; what is made stays where it is."
 
 
 def _warn(report: Report) -> None:

@@ -58,7 +58,13 @@ def test_an_editor_accepts_short_forms_and_refuses_misspelt_keys():
     run["explore"] |= {"structures": ["POSCAR"], "iterations": [[job], {"jobs": [job | {"temperatures": [1, 2]}]}]}
     jsonschema.validate(run, schema_of("run"))
     jsonschema.validate({"default": {"timeout_min": 5}}, schema_of("resource"))
-    for spoilt in (run | {"sed": 1}, run | {"explore": run["explore"] | {"iterations": [[job | {"n_step": 1}]]}}):
+    inline = {"candidates": ["al.vasp"], "models": "efermi", "rank": {"property": "efermi"}}
+    screened = [run["explore"] | {"structures": [{"screen": form}]} for form in ("screen.json", inline)]
+    for explore in screened:
+        jsonschema.validate(run | {"explore": explore}, schema_of("run"))
+    misspelt = run["explore"] | {"structures": [{"screen": inline | {"selct": 3}}]}
+    long = run["explore"] | {"iterations": [[job | {"n_step": 1}]]}
+    for spoilt in (run | {"sed": 1}, run | {"explore": misspelt}, run | {"explore": long}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(spoilt, schema_of("run"))
 

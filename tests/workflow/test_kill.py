@@ -4,6 +4,7 @@ The driver is ended by SIGKILL once after every finished step and at ten random 
 with it, as when a node goes down.
 """
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import count_ends, end_driver, start_driver, wait_until
-from small_run import call_al, read_datasets
+from small_run import read_datasets
 
 STEPS = [f"iter.000{k}/{step}" for k in (0, 1) for step in ("train", "explore", "query", "label")]
 N_RANDOM = 10
@@ -19,13 +20,9 @@ N_RANDOM = 10
 
 @pytest.mark.long
 @pytest.mark.needs("dp", "lmp")
-def test_killed_at_every_step_and_ten_random_moments(make_run: Callable[..., Path]) -> None:
-    undisturbed = make_run("undisturbed")
-    begun = time.monotonic()
-    assert call_al(undisturbed, "run", "param.json", "resource.json").returncode == 0
-    wall = time.monotonic() - begun
-
-    folder = make_run("killed")
+def test_killed_at_every_step_and_ten_random_moments(make_run: Callable[..., Path], finished_run: Path) -> None:
+    wall = (finished_run / "work/al.log").stat().st_mtime - (finished_run / "param.json").stat().st_mtime
+    folder = make_run("killed", **json.loads((finished_run / "param.json").read_text()))
     rng = np.random.default_rng(2026)
     random_moments = sorted(rng.uniform(0, wall, N_RANDOM).tolist())
     pauses = [after - before for before, after in zip([0.0, *random_moments], random_moments, strict=False)]
@@ -48,7 +45,7 @@ def test_killed_at_every_step_and_ten_random_moments(make_run: Callable[..., Pat
     end_driver(driver, folder, tasks_too=True)
     assert start_driver(folder).wait() == 0, (folder / "driver.out").read_text()[-2000:]
 
-    expected, found = read_datasets(undisturbed / "work"), read_datasets(folder / "work")
+    expected, found = read_datasets(finished_run / "work"), read_datasets(folder / "work")
     assert expected.keys() == found.keys()
     assert len(expected) > 0
     different = [name for name in expected if expected[name] != found[name]]

@@ -1,13 +1,13 @@
 """Warm starts through the loop: each member continues from its own parent, so that the committee keeps its spread."""
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import pytest
 from fake_run import PARAM, make_folder, patch, run
-from small_run import call_al
+from small_run import call_al, merge
 
-from al_driver.files import read_json
+from al_driver.files import read_json, write_json
 
 
 def test_each_training_has_a_seed_and_a_parent_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,8 +30,14 @@ def test_each_training_has_a_seed_and_a_parent_of_its_own(tmp_path: Path, monkey
 
 @pytest.mark.long
 @pytest.mark.needs("dp", "lmp")
-def test_members_start_where_their_own_parents_ended(make_run: Callable[..., Path]) -> None:
-    folder = make_run(train={"warm_start": {"steps": 10, "start_lr": 1.5e-3}})
+def test_members_start_where_their_own_parents_ended(packed_run: Path, tmp_path: Path) -> None:
+    """The first iteration of a run that has ended is the one to go on from."""
+    folder = Path(shutil.copytree(packed_run, tmp_path / "run"))
+    param = read_json(folder / "param.json")
+    stages = param["explore"]["iterations"]
+    explore = {"iterations": stages + stages}
+    warm = merge(param, {"explore": explore, "train": {"warm_start": {"steps": 10, "start_lr": 1.5e-3}}})
+    write_json(folder / "param.json", warm)
     done = call_al(folder, "run", "param.json", "resource.json")
     assert done.returncode == 0, done.stderr
     losses = []

@@ -121,10 +121,9 @@ class LammpsEngine(Engine):
     def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
         """Return the command line; the wheel's ``lmp`` is replaced by the program that it wraps.
 
-        The wrapper is a Python script that loads every plugin, 2 s of 2.1 for a small frame, and a pair style of
-        LAMMPS' own needs none. Whether the wrapper is meant is asked again where the task runs, in its environment.
+        Whether the wrapper is meant is asked again where the task runs, in its environment.
         """
-        unwrapped = unwrap(launcher[-1]) if "deepmd" not in self.pair_style else ()
+        unwrapped = unwrap(launcher[-1], plugins="deepmd" in self.pair_style)
         return super().command((*launcher[:-1], *unwrapped, launcher[-1]))
 
     def is_complete(self, directory: Path) -> bool:

@@ -219,6 +219,10 @@ class Explorer(Params):
     def arguments(self) -> tuple[str, ...]:
         """Return what follows the program's name on its command line."""
 
+    def command(self, launcher: Sequence[str]) -> tuple[str, ...]:
+        """Return the whole command line, from the launcher that resource.json gives."""
+        return (*launcher, *self.arguments())
+
     @classmethod
     @abstractmethod
     def verify(cls, directory: Path) -> None:
@@ -243,13 +247,9 @@ class Explorer(Params):
         cls.verify(directory)
 
     def go_on(self, before: Path, directory: Path) -> bool:  # noqa: ARG002  (an explorer need not be able to)
-        """Take from an earlier attempt, which lacked time, what this one's dynamics can go on from.
+        """Take from an earlier attempt, which lacked time, what this one's dynamics can go on from; say whether it did.
 
         Every frame stands once in what the two then leave.
-
-        Returns
-        -------
-        Whether there was anything; otherwise the dynamics begin anew.
         """
         return False
 

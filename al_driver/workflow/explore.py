@@ -122,7 +122,7 @@ def _make_task(
 
     return Task(
         folder=folder,
-        argv=(*context.resources.role("explore").argv(explorer.default_command), *explorer.arguments()),
+        argv=explorer.command(context.resources.role("explore").argv(explorer.default_command)),
         write_inputs=write_inputs,
         verify=explorer.verify,
         salvage=explorer.salvage,

@@ -217,6 +217,13 @@ def test_the_unwrapped_program_keeps_what_the_users_environment_sets(
     assert make_engine(SI).command((str(other),))[0] == str(other)
     launched = make_engine(SI).command(("nice", "-n", "1", "lmp"))
     assert launched[:4] == ("nice", "-n", "1", "/bin/sh") and start(launched).startswith("wrapped ")
+    monkeypatch.setattr("al_driver.engines.lammps_wheel._ask_wrapper", lambda: ("/torch", "/cuda.so", "/plugins"))
+    wrapped.write_text('#!/bin/sh\necho "$LD_LIBRARY_PATH $LD_PRELOAD $LAMMPS_PLUGIN_PATH"\n')
+    with_plugins = make_engine(SI, pair_style="deepmd model.pth").command(("lmp",))
+    given = {"LD_LIBRARY_PATH": "/l", "LAMMPS_PLUGIN_PATH": "/p"}
+    assert start(with_plugins, **given) == "/l:/torch /cuda.so /plugins:/p\n"
+    monkeypatch.setattr("al_driver.engines.lammps_wheel._ask_wrapper", lambda: ())
+    assert make_engine(SI, pair_style="deepmd model.pth").command(("lmp",))[0] == "lmp"
 
 
 @pytest.mark.needs("lmp")

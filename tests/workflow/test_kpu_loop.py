@@ -1,5 +1,6 @@
 """The loop with one model and its virtual committee."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_a_committee_and_a_filter_are_two_inputs(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.long
 @pytest.mark.needs("dp", "lmp")
-def test_a_killed_run_ends_with_the_same_dataset(make_run: Callable[..., Path]) -> None:
+def test_a_killed_run_ends_with_the_same_dataset(make_run: Callable[..., Path], tmp_path: Path) -> None:
     window = {"lower": 1e-6, "upper": 1e6, "choose": "lookahead", "shortlist": 2}
     changes = {"train": {"models": 1, "virtual_models": 1, "steps": {"first": 6, "next": 3, "final": 6}},
                "query": {"uncertainty": "kpu", **window}}  # fmt: skip
@@ -82,7 +83,9 @@ def test_a_killed_run_ends_with_the_same_dataset(make_run: Callable[..., Path]) 
     shown = call_al(undisturbed, "status", "work").stdout
     assert "force RMSE" in shown
 
-    folder = make_run("killed", **changes)
+    folder = Path(shutil.copytree(undisturbed, tmp_path / "killed"))  # from its first training on
+    for done_later in (*(folder / "work/iter.0000").glob("[!t]*"), folder / "work/iter.0001", folder / "work/final"):
+        shutil.rmtree(done_later)
     for name in ("iter.0000/explore/step.json", "iter.0001/train"):
         driver = start_driver(folder)
         wait_until((folder / "work" / name).exists, driver)

@@ -24,7 +24,7 @@ from al_driver.schema.elements import check_type_map
 from al_driver.schema.suggest import nearest
 from al_driver.words import many
 from al_driver.workflow.convert_files import load_sources
-from al_driver.workflow.convert_hints import hint_at_gather, hint_at_lost, hint_at_mixed
+from al_driver.workflow.convert_hints import elements_of, hint_at_gather, hint_at_lost, hint_at_mixed
 from al_driver.workflow.duplicates import count_duplicates, drop_duplicates, drop_twins
 from al_driver.workflow.split import Split, split_frames
 from al_driver.workflow.target import check_target
@@ -100,7 +100,7 @@ def convert(
         Take each n-th step of each file, beginning with the first.
     valid
         Share of frames held back: of each trajectory a block at its end, behind a gap; single frames by drawing. Of
-        equal frames the first is taken, so that none is on both sides.
+        equal frames the first is taken, so that none is on both sides; what alone holds an element is not held back.
     type_map
         Elements in the order of the dataset's types, and of a LAMMPS dump's that does not name them; in alphabetical
         order when empty.
@@ -129,7 +129,7 @@ def convert(
     result.type_map = list(type_map) or sorted({name for loaded in result.files for name in loaded.elements})
     parts = {"": blocks}
     if valid:
-        split = _split(result, valid, seed)
+        split = _split(result, blocks, valid, seed)
         result.hints += filter(None, [hint_at_lost(split, blocks, result.type_map)])
         parts = {"train": take(blocks, split.train), "valid": take(blocks, split.valid)}
     _write(parts, to, result)
@@ -208,20 +208,22 @@ def _nothing_left(result: Conversion) -> Problem:
     )
 
 
-def _split(result: Conversion, valid: float, seed: int) -> Split:
+def _split(result: Conversion, blocks: Sequence[Block], valid: float, seed: int) -> Split:
     infos = [
         {"entry": 0, "file": file, "moment": moment}
         for file, loaded in enumerate(result.files)
         for moment in loaded.moments
     ]
     try:
-        split = split_frames(infos, valid, seed)
+        split = split_frames(infos, valid, seed, elements_of(blocks))
     except ConfigError as error:
         raise ConfigError(f"--valid {error.problems[0].message}") from error
     if not split.valid:
         message = f"--valid {valid:g} of {len(infos)} {'frame' if len(infos) == 1 else 'frames'} holds none back"
         left_out = f" ({result.left_out['duplicate']} equal ones are left out)" if result.left_out["duplicate"] else ""
-        raise ConfigError(f"{message}{left_out}.\n  Raise it, give more frames, or leave it out.")
+        raise ConfigError(
+            f"{message}{left_out}.\n  Give more frames (some of each element are trained on), raise it, or leave it out."
+        )
     result.gap = len(split.left_out)
     return split
 

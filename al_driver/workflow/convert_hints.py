@@ -43,6 +43,10 @@ def _work_of_task(path: Path) -> Path | None:
 
 def hint_at_lost(split: Split, blocks: Sequence[Block], type_map: Sequence[str]) -> str:
     """Say what the training set lacks since all its frames are held back."""
-    structures = [Atoms(block.numbers) for block in blocks for _ in range(len(block))]
-    elements = [set(atoms.get_chemical_symbols()) for atoms in structures]
-    return describe_lost(split, elements, [formula_name(atoms, type_map) for atoms in structures])
+    formulas = [formula_name(Atoms(block.numbers), type_map) for block in blocks for _ in range(len(block))]
+    return describe_lost(split, elements_of(blocks), formulas)
+
+
+def elements_of(blocks: Sequence[Block]) -> list[frozenset[str]]:
+    """Return the elements of each frame."""
+    return [kind for block in blocks for kind in [frozenset(Atoms(block.numbers).symbols)] * len(block)]

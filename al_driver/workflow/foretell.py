@@ -1,6 +1,6 @@
 """What ``al init_bulk`` will make, before it makes it: counts of each stage, and whether they can be split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ase import Atoms
@@ -46,8 +46,11 @@ def expected_split(params: InitBulkParams) -> str:
     ConfigError
         If nothing would be left to train on, or a structure cannot be read.
     """
-    infos = [info for entry, frames in _read(params) for info in _with_dynamics(entry, frames)]
-    split = split_frames(infos, params.valid_fraction, params.seed)
+    entries = list(_read(params))
+    infos = [info for entry, frames in entries for info in _with_dynamics(entry, frames)]
+    holds = {_source(atoms.info): frozenset(atoms.symbols) for _, frames in entries for atoms in frames}
+    elements = [holds[_source(info)] for info in infos]
+    split = split_frames(infos, params.valid_fraction, params.seed, elements)
     return f"{len(split.train)} of them to train on, {describe_held_back(len(split.valid), len(split.left_out))}"
 
 
@@ -55,6 +58,11 @@ def _read(params: InitBulkParams) -> Iterator[tuple[InitStructure, list[Atoms]]]
     frames = read_entries(params)
     for number, entry in enumerate(params.structures):
         yield entry, [atoms for atoms in frames if atoms.info["entry"] == number]
+
+
+def _source(info: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return which frame of which file of which entry a structure was made from."""
+    return tuple(int(info[key]) for key in ("entry", "file", "moment"))
 
 
 def _copies(entry: InitStructure, frames: list[Atoms]) -> list[dict[str, Any]]:

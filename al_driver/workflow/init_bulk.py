@@ -114,7 +114,8 @@ def _run_split(context: Context, params: InitBulkParams, step: Step) -> Path:
     folder = context.folder
 
     def make_split(frames: Sequence[Atoms]) -> Split:
-        return split_frames([frame.info for frame in frames], params.valid_fraction, params.seed)
+        elements = [frozenset(frame.symbols) for frame in frames]
+        return split_frames([frame.info for frame in frames], params.valid_fraction, params.seed, elements)
 
     if Record.read(step.folder) is None:  # an input that cannot be used must not be the one the step was begun from
         make_split(read_labels(folder.root / "label")[0])

@@ -5,6 +5,7 @@ the frames of one file or an AIMD with the structure it starts from, is cut: its
 frame before the block belongs to neither side.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,13 +26,17 @@ class Split:
     """Gaps between the two sides of a trajectory."""
 
 
-def split_frames(infos: Sequence[Mapping[str, Any]], fraction: float, seed: int) -> Split:
-    """Hold back a share of the frames.
+def split_frames(
+    infos: Sequence[Mapping[str, Any]], fraction: float, seed: int, elements: Sequence[Collection[str]] = ()
+) -> Split:
+    """Hold back a share of the frames; fewer where a model would not learn an element at all.
 
     Parameters
     ----------
     infos
         Of each frame its ``entry``, ``file`` and ``moment`` in the file, and, of an AIMD, ``aimd`` and ``aimd_step``.
+    elements
+        Those of each frame; where they are not known, nothing is kept for their sake.
 
     Raises
     ------
@@ -50,14 +55,25 @@ def split_frames(infos: Sequence[Mapping[str, Any]], fraction: float, seed: int)
         start = (int(info["entry"]), int(info["aimd"]))
         dynamics.setdefault(start, {})[int(info["aimd_step"])] = [index]
     trajectories += dynamics.values()
+    kinds = [frozenset(kind) for kind in elements] or [frozenset[str]()] * len(infos)
+    kept = Counter(kind for frame in kinds for kind in frame)  # frames to train on that hold each element
     n_valid = round(fraction * len(single))
-    drawn = set(make_rng(seed, "init_bulk", "valid").permutation(len(single))[:n_valid].tolist())
-    split = Split(valid=[index for place, index in enumerate(single) if place in drawn])
-    split.train = [index for place, index in enumerate(single) if place not in drawn]
+    split = Split()
+    for place in make_rng(seed, "init_bulk", "valid").permutation(len(single)).tolist():
+        index = single[place]
+        is_needed = any(kept[kind] == 1 for kind in kinds[index])
+        is_drawn = len(split.valid) < n_valid and not is_needed
+        (split.valid if is_drawn else split.train).append(index)
+        kept -= Counter(kinds[index] if is_drawn else ())
     seen = len(single)
     for moments in trajectories:
-        seen += sum(map(len, moments.values()))
-        _cut(moments, round(fraction * seen) - len(split.valid), split)
+        frames = [index for moment in moments.values() for index in moment]
+        seen += len(frames)
+        own = Counter(kind for index in frames for kind in kinds[index])
+        before = len(split.train)
+        keep_one = any(kept[kind] == n for kind, n in own.items())
+        _cut(moments, round(fraction * seen) - len(split.valid), split, keep_one=keep_one)
+        kept -= Counter(kind for index in {*frames} - {*split.train[before:]} for kind in kinds[index])
     if infos and not split.train:
         message = f"{fraction:g} of {len(infos)} labelled frames leaves none to train on.\n"
         raise ConfigError(Problem(f"{message}  Lower it, or make more structures.", "valid_fraction"))
@@ -94,11 +110,14 @@ def describe_lost(split: Split, elements: Sequence[Collection[str]], formulas: S
     return f"every frame of {', '.join(lost[:MOST_TOLD])}{more} is held back: none is trained on" if lost else ""
 
 
-def _cut(moments: dict[int, list[int]], wanted: int, split: Split) -> None:
-    """Hold back the end of a trajectory: so many frames or a few more, since all copies of a moment go together."""
+def _cut(moments: dict[int, list[int]], wanted: int, split: Split, *, keep_one: bool) -> None:
+    """Hold back the end of a trajectory: so many frames or a few more, since all copies of a moment go together.
+
+    With ``keep_one`` its first moment is trained on, and fewer are held back, or none.
+    """
     left = sorted(moments)
     held_back: list[int] = []
-    while left and len(held_back) < wanted:
+    while len(left) > 2 * keep_one and len(held_back) < wanted:
         held_back += moments[left.pop()]
     if held_back and left:
         split.left_out += moments[left.pop()]

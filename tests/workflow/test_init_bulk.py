@@ -26,7 +26,7 @@ from al_driver.workflow.context import Context
 from al_driver.workflow.foretell import expected_split
 from al_driver.workflow.init_bulk import _drop
 from al_driver.workflow.report import Report
-from al_driver.workflow.split import split_frames
+from al_driver.workflow.split import Split, split_frames
 
 PARAM: dict[str, Any] = {
     "seed": 7,
@@ -132,6 +132,18 @@ def test_the_aimd_of_neighbouring_moments_of_a_file_are_not_torn_apart() -> None
     split = split_frames(infos, 0.1, seed=1)
     assert split.valid == list(range(45, 50))
     assert split.left_out == list(range(40, 45))
+
+
+def test_what_alone_holds_an_element_is_trained_on() -> None:
+    frames = copies(3) + trajectory(3)
+    elements = [{"Ge"}, {"C", "H"}, {"C", "H"}, *[{"H", "O"}] * 3]
+    for seed in range(8):
+        split = split_frames(frames, 0.5, seed, elements)
+        assert split.valid in ([1, 5], [2, 5]) and split.left_out == [4] and {0, 3} < set(split.train)
+    assert any(0 in split_frames(frames, 0.5, seed).valid for seed in range(8))
+    with_enough = [{"Ge", "C", "H", "O"}] * 6
+    assert split_frames(frames, 0.5, 1, with_enough) == split_frames(frames, 0.5, 1)
+    assert split_frames(trajectory(2), 0.5, 1, [{"Si"}] * 2) == Split(train=[0, 1])
 
 
 @pytest.mark.parametrize("frames", [copies(5), trajectory(5), trajectory(2)])

@@ -112,7 +112,7 @@ def _add_stages(table: Table, stages: list[dict[str, Any]], keys: tuple[str, ...
     for heading in ("stage", *keys):
         table.add_column(heading, justify="right")
     for stage in stages:
-        cells = stage | {"rejected": _rejected(stage)}
+        cells = stage | dict(zip(("labelled", "rejected"), _labels(stage), strict=True))
         table.add_row(stage["name"], *(str(cells.get(key, "")) for key in keys))
 
 
@@ -122,13 +122,17 @@ def _cells(row: dict[str, Any]) -> list[str]:
     cells.append(f"{1e3 * train['energy_rmse']:.2f}" if train else "")
     cells.append(f"{train['force_rmse']:.4f}" if train else "")
     cells += [str(query.get(key, "")) for key in ("frames", "accurate", "candidate", "failed", "selected")]
-    return [*cells, str(label.get("labelled", "")), _rejected(label)]
+    return [*cells, *_labels(label)]
 
 
-def _rejected(label: dict[str, Any]) -> str:
-    """Return how many frames have no label, and how many of them a retry recovered."""
-    recovered = f" ({label['recovered']} recovered)" if label.get("recovered") else ""
-    return f"{label.get('rejected', '')}{recovered}"
+def _labels(label: dict[str, Any]) -> tuple[str, str]:
+    """Return how many frames have a label and how many have none, after all retries; where they took part, as a sum."""
+    labelled, rejected, recovered = (label.get(key) for key in ("labelled", "rejected", "recovered"))
+    if labelled is None or rejected is None:
+        return "", ""
+    if not recovered:
+        return str(labelled), str(rejected)
+    return f"{labelled + recovered} ({recovered} recovered)", str(rejected - recovered)
 
 
 def _audit_lines(iterations: list[dict[str, Any]]) -> Iterator[str]:

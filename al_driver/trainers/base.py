@@ -123,6 +123,10 @@ class Trainer(Params):
     def warm_starts(self) -> bool:
         """Say whether later trainings continue from their parents."""
 
+    def short_training(self) -> int | None:
+        """Return the steps of an iteration's training that is too short to learn from its data; None if none is."""
+        return None
+
     @abstractmethod
     def phase_identity(self, phase: Phase) -> dict[str, Any]:
         """Return, as JSON, the keys that decide a training of this phase; the other phases' keys are not in it."""

@@ -22,6 +22,7 @@ from al_driver.trainers.base import Description, Phase, Trainer, Training
 from al_driver.trainers.deepmd_check import find_contradictions, find_schema_errors
 from al_driver.trainers.deepmd_input import (
     SET_BY_DRIVER,
+    SHORT,
     fill_in,
     own_steps,
     read_input,
@@ -257,6 +258,12 @@ class DeepmdTrainer(Trainer):
         if self.warm_start:
             lines.append("model.descriptor.sel: where it is auto, the parent's in a warm start")
         return tuple(lines)
+
+    def short_training(self) -> int | None:
+        phases: tuple[Phase, ...] = ("first",) if self.warm_starts() else ("first", "next")
+        steps = (own_steps(self._phase_input(phase)) for phase in phases)
+        least = SHORT[self._keeps_covariance]
+        return min((n for n in steps if n is not None and n < least), default=None)
 
     def _is_warm(self, phase: Phase) -> bool:
         return phase == "next" and self.warm_starts()

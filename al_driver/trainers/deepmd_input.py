@@ -19,6 +19,8 @@ from al_driver.trainers.base import Training
 
 CHECKPOINT = "model.ckpt"
 LEARNING_CURVE = "lcurve.out"
+SHORT = (500, 50)
+"""Steps of a training, of one by a Kalman filter, below which a net has hardly begun to learn, whatever its data."""
 STEPS_KEYS = ("numb_steps", "stop_batch", "num_step", "num_steps", "numb_step")
 EPOCH_KEYS = ("numb_epoch", "num_epochs", "num_epoch", "numb_epochs")
 _SEEDED = ("descriptor", "fitting_net", "type_embedding")

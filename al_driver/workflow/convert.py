@@ -222,7 +222,7 @@ def _split(result: Conversion, blocks: Sequence[Block], valid: float, seed: int)
         message = f"--valid {valid:g} of {len(infos)} {'frame' if len(infos) == 1 else 'frames'} holds none back"
         left_out = f" ({result.left_out['duplicate']} equal ones are left out)" if result.left_out["duplicate"] else ""
         raise ConfigError(
-            f"{message}{left_out}.\n  Give more frames (some of each element are trained on), raise it, or leave it out."
+            f"{message}{left_out}.\n  Give more frames (some of each element train), raise it, or leave it out."
         )
     result.gap = len(split.left_out)
     return split

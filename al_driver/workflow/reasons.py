@@ -35,8 +35,11 @@ class Seen:
         return float(self.trained["force_rmse"])
 
 
-def find_reason(seen: Sequence[Seen], query: QueryParams) -> str:
-    """Return what stands in the way, and what to do; the most certain reason first."""
+def find_reason(seen: Sequence[Seen], query: QueryParams, short_training: int | None = None) -> str:
+    """Return what stands in the way, and what to do; the most certain reason first.
+
+    ``short_training`` is `Trainer.short_training`.
+    """
     last = seen[-1]
     queried, explored = last.queried, last.explored
     n_trajectories = max(explored["trajectories"], 1)
@@ -56,7 +59,10 @@ def find_reason(seen: Sequence[Seen], query: QueryParams) -> str:
     if not queried["selected"]:
         window = "widen the window" if not query.has_target else "raise `max_select` or `max_labels`"
         return f"nothing was labelled in the last iteration, so that the models cannot improve: {window}"
-    return _about_errors(seen, last.audited["target"] if last.audited else None)
+    about_errors = _about_errors(seen, last.audited["target"] if last.audited else None)
+    if short_training is None:
+        return about_errors
+    return f"{about_errors}. But {short_training} training steps are few: raise train.steps or numb_steps first"
 
 
 def _about_errors(seen: Sequence[Seen], target: float | None) -> str:

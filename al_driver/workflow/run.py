@@ -132,7 +132,7 @@ class Loop:
 
     def advice(self) -> str:
         """Return what stands in the way, and what to do about it; nothing where the reason says that itself."""
-        return "" if self.is_short else find_reason(self.seen, self.params.query)
+        return "" if self.is_short else find_reason(self.seen, self.params.query, self.params.train.short_training())
 
     def _look_cost(self) -> int:
         demand = make_demand(self.params, self.n_looks + 1)

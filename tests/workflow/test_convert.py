@@ -296,5 +296,7 @@ def test_a_format_that_nobody_knows_is_told_with_those_there_are(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"knows no format 'magic'; known are vasp/outcar, .*, and those of dpdata"):
         al_driver.convert(tmp_path / "file", tmp_path / "out", format="magic")
+    with pytest.raises(ConfigError, match=r"^VASP has several formats; name one: vasp/outcar, vasp/xml$"):
+        al_driver.convert(tmp_path / "file", tmp_path / "out", format="VASP")
     with pytest.raises(ConfigError, match=r"knows no format 'vasp/outcr'; did you mean 'vasp/outcar'"):
         al_driver.convert(tmp_path / "file", tmp_path / "out", format="vasp/outcr")

@@ -69,7 +69,7 @@ def test_keys_of_a_block_part_frames_as_frame_key_does(pbc: bool | list[bool], d
         ({"type_map": ["Si", "Si"]}, "--type-map Si,Si: Si stands more than once"),
         ({"type_map": ["Si", "Qq"]}, "--type-map Si,Qq: 'Qq' is not an element"),
         ({"type_map": ["Xx"]}, "--type-map Xx: 'Xx' is not an element"),
-        ({"valid": 0.2}, "--valid 0.2 of 1 frame holds none back.\n  Give more frames (some of each element are trained"),
+        ({"valid": 0.2}, "--valid 0.2 of 1 frame holds none back.\n  Give more frames (some of each"),
         ({"out": "/dev/null"}, "-o /dev/null is a device"),
         ({"out": "a.extxyz/out"}, "a.extxyz is no folder; name a place below a folder"),
         ({"out": "."}, "-o . is a folder that is there already"),

@@ -19,6 +19,7 @@ from al_driver.data.gate import CHECKS
 from al_driver.errors import AlError, ConfigError, StateMismatch
 from al_driver.files import hash_path, read_json
 from al_driver.layout import WorkFolder
+from al_driver.live_explain import lineage_table
 from al_driver.schema.load import load_params
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
@@ -247,3 +248,11 @@ def test_a_ledger_does_not_change_what_a_dataset_is(converted: Path) -> None:
     assert place.identity() == before
     np.save(converted / "Si8_novirial/set.000/energy.npy", np.zeros(3))
     assert place.identity() != before
+
+
+def test_no_host_is_missed_where_labels_came_with_their_structures() -> None:
+    told: dict[str, Any] = {"dataset": "init/dataset", "frames": 3, "systems": {"Si2": 3}, "origins": [], "ledger": "."}
+    told |= {"references": [], "programs": {"lmp 1": 2}, "checks": {}, "hosts": {"node7": 2}, "reused": 0}
+    rows = list(zip(*(column.cells for column in lineage_table(told).columns), strict=True))
+    words = [(str(name), str(text)) for name, text in rows]
+    assert words[1:] == [("programs", "lmp 1  2 frames"), ("", "not told  1 frame"), ("hosts", "node7  2 frames")]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from al_driver.query.params import QueryParams
+from al_driver.trainers.deepmd import DeepmdTrainer
 from al_driver.workflow.reasons import Seen, find_reason, why_worse
 
 WINDOW = QueryParams(lower=0.1, upper=0.3)
@@ -42,6 +43,28 @@ def seen(
 )
 def test_each_reason(history: list[Seen], query: QueryParams, words: str) -> None:
     assert find_reason(history, query).startswith(words)
+
+
+def test_a_short_training_is_told_as_what_to_mend_first() -> None:
+    told = find_reason([seen(0.5), seen(0.5)], WINDOW, 100)
+    assert told.startswith("errors no longer fall")
+    assert told.endswith(". But 100 training steps are few: raise train.steps or numb_steps first")
+    assert "few: raise" not in find_reason([seen(0.5), seen(0.3, halted=6)], TARGET, 100)
+
+
+@pytest.mark.parametrize(
+    ("keys", "covariance", "short"),
+    [
+        ({"preset": "small"}, False, None),
+        ({"preset": "small", "steps": {"first": 100, "next": 80}}, False, 80),
+        ({"preset": "small", "steps": {"first": 2000, "next": 80}, "warm_start": {"steps": 90}}, False, None),
+        ({"preset": "small"}, True, None),
+        ({"preset": "small", "steps": {"first": 20}}, True, 20),
+    ],
+)
+def test_which_trainings_are_short(keys: dict[str, Any], covariance: bool, short: int | None) -> None:
+    trainer = DeepmdTrainer.model_validate({"trainer": "deepmd", **keys})
+    assert (trainer.with_covariance() if covariance else trainer).short_training() == short
 
 
 def test_a_final_model_that_is_worse_is_told() -> None:

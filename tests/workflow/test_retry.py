@@ -11,6 +11,7 @@ from fake_run import Failing
 from al_driver.data.dataset import find_systems, read_system
 from al_driver.errors import ConfigError, FolderLocked, StateMismatch
 from al_driver.files import read_json
+from al_driver.live import status_table
 from al_driver.workflow.explain import explain
 from al_driver.workflow.gather import gather
 from al_driver.workflow.history import find_work_folder
@@ -60,6 +61,11 @@ def test_what_passes_is_added_and_the_record_stays(folder: Path, failing: Failin
     assert retry(work).recovered == 0 and len(failing.tasks.run) == 2
     row = json.loads((work / "iter.0000/label/retry.000/frames.jsonl").read_text())
     assert (row["frame"], row["label"]) == (1, "iter.0000/label/retry.000")
+    state = status(work)
+    label = state["iterations"][0]["label"]
+    assert (label["rejected"], label["recovered"]) == (1, 1)  # as the step was, for programs
+    now = [next(column.cells) for column in status_table(state).columns[-2:]]
+    assert now == [f"{label['labelled'] + 1} (1 recovered)", "0"]
 
 
 def test_state_verdict_and_history_are_those_of_the_run(folder: Path) -> None:

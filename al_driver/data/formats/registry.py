@@ -55,6 +55,8 @@ def full_name(format: str) -> str:
     known = dpdata_formats()
     if name not in known:
         own = [*READERS, DUMP]
+        if parts := [other for other in own if other.startswith(f"{format.lower()}/")]:
+            raise ConfigError(Problem(f"{format} has several formats; name one: {', '.join(parts)}"))
         hint = nearest(format, [*own, *ALIASES, *known]) or f"; known are {', '.join(own)}, and those of dpdata"
         raise ConfigError(Problem(f"dpdata knows no format {format!r}{hint}"))
     return name

@@ -221,7 +221,7 @@ class _Batch:
 
     def _poll(self, job: Job) -> bool:
         """Judge what has ended in a job; once its runner is gone, what it left. Say whether anything did."""
-        alive, ends = job.is_alive(), job.read_ends()
+        ends = job.read_ends(alive=(alive := job.is_alive()))
         for event in ends:
             self._end(job, event)
         if alive and not job.ended:

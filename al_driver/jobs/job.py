@@ -87,10 +87,13 @@ class Job:
         """Whether a driver told it to start nothing more, or to end."""
         return (self.folder / DRAIN_FILE).exists()
 
-    def read_ends(self) -> list[dict[str, Any]]:
-        """Return the ends of attempts that are new; beginnings are noted. A cancelled one waits for its cause."""
+    def read_ends(self, *, alive: bool = True) -> list[dict[str, Any]]:
+        """Return the ends of attempts that are new; beginnings are noted. A cancelled one waits for its cause.
+
+        Of a job that is no longer alive they are the last.
+        """
         ends, self._held = self._held, []
-        for event in self._reader.read():
+        for event in self._reader.read(surely=not alive):
             kind, name = event.get("event"), event.get("task", "")
             if kind in ("finished", "cancelled"):
                 self._said_end = True

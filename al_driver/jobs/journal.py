@@ -65,10 +65,16 @@ class JournalReader:
         self._path = folder / JOURNAL_FILE
         self._offset = 0
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return the whole lines that were added; a damaged one is left out."""
+    def read(self, *, surely: bool = False) -> list[dict[str, Any]]:
+        """Return the whole lines that were added; a damaged one is left out.
+
+        Parameters
+        ----------
+        surely
+            Do not trust a size that a network file system may remember from before: to open a file asks the server.
+        """
         try:
-            if self._path.stat().st_size == self._offset:
+            if not surely and self._path.stat().st_size == self._offset:
                 return []
             with self._path.open("rb") as stream:
                 stream.seek(self._offset)

@@ -218,6 +218,20 @@ def end(name: str, **more) -> dict:
     return {"event": "end", "task": name, "attempt": 1, "code": 0, **more}
 
 
+def test_the_last_lines_of_a_job_are_read_though_its_files_seem_unchanged(tmp_path, monkeypatch):
+    """A network file system may remember for seconds how large a file was, or that there was none."""
+    scheduler = Scheduler(sacct="7_0|RUNNING\n")
+    job = job_of(tmp_path, SlurmHandle(scheduler.watch(), "7_0", tmp_path / "log"))
+    journal(job, begin("t0"))
+    assert job.is_alive() and job.read_ends() == []
+    before, stat = (job.folder / "journal.jsonl").stat(), Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path: before if path.name == "journal.jsonl" else stat(path))
+    journal(job, end("t0", code=1), {"event": "finished"})
+    assert job.read_ends() == []
+    scheduler.answers["sacct"], scheduler.now = "7_0|COMPLETED\n", 100.0
+    assert [event["code"] for event in job.read_ends(alive=job.is_alive())] == [1] and job.ended
+
+
 def test_of_a_cancelled_task_the_cause_is_waited_for(tmp_path):
     scheduler = Scheduler(sacct="7_0|RUNNING\n")
     job = job_of(tmp_path, SlurmHandle(scheduler.watch(), "7_0", tmp_path / "log"))

@@ -141,7 +141,6 @@ class _Batch:
         handles = find_handles(self.jobs_dir, self.watch) if open_tasks else {}
         for folder in sorted(path.parent for path in self.jobs_dir.glob(f"*/{GROUP_FILE}")):
             self._adopt(folder, handles.get(folder.name))
-        log_taken_over(len(self.jobs), sum(len(job.open) for job in self.jobs))
         self.watch.wanted = {job.handle.job_id for job in self.jobs if job.handle is not None}
         taken = self.done.union(self.failed, *(job.open for job in self.jobs))
         self.waiting.extend(name for name in self.tasks if name not in taken)
@@ -167,6 +166,7 @@ class _Batch:
         while True:
             self.check_held()
             moved = [self._poll(job) for job in [*self.jobs]]
+            log_taken_over([] if before else self.jobs)
             log_retries(self.again)
             self._check_failures()
             running = sum(len(job.begun) for job in self.jobs)

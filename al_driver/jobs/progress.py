@@ -2,9 +2,11 @@
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from al_driver.jobs.attempts import Failure
+from al_driver.jobs.job import Job
 from al_driver.jobs.task import Task
 from al_driver.words import many
 
@@ -33,10 +35,11 @@ class BatchResult:
     """Failures that stand, by task name."""
 
 
-def log_taken_over(n_jobs: int, n_tasks: int) -> None:
-    """Log the jobs of earlier drivers that were found again, if there are any."""
-    if n_jobs:
-        log.info("found again: %s of an earlier driver, with %s", many(n_jobs, "job"), many(n_tasks, "open task"))
+def log_taken_over(jobs: Collection[Job]) -> None:
+    """Log that jobs of an earlier driver were found again and go on, if there are any."""
+    if jobs:
+        n_tasks = sum(len(job.open) for job in jobs)
+        log.info("%s of an earlier driver found, with %s", many(len(jobs), "job"), many(n_tasks, "open task"))
 
 
 def log_retries(again: Counter[str]) -> None:

@@ -94,6 +94,17 @@ def test_what_ended_while_no_driver_looked_is_told_as_done(tmp_path, caplog):
     assert caplog.messages == ["label begins: 6 frames to calculate, 4 done already, 1 failed"]
 
 
+def test_jobs_that_are_found_again_are_told_of(tmp_path, caplog):
+    caplog.set_level("INFO", "al_driver")
+    scripts = logging_scripts(tmp_path, 2, 2.0)
+    driver = start_driver(tmp_path, scripts)
+    wait_until(lambda: count_lines(tmp_path) >= 1)
+    driver.kill()
+    driver.wait()
+    assert len(run_scripts(tmp_path, scripts, Profile()).done) == 2
+    assert caplog.messages == ["1 job of an earlier driver found, with 2 open tasks"]
+
+
 def test_children_of_a_killed_inline_driver_are_waited_for(tmp_path):
     scripts = logging_scripts(tmp_path, 4, 1.0)
     driver = start_driver(tmp_path, scripts, executor="inline", workers=2)

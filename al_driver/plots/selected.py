@@ -21,6 +21,8 @@ _LETTER, _HANDLE = 0.072, 0.7
 """Inches that a letter and a marker of the legend take."""
 _JITTER = 0.32
 """Points of one row are spread by so much of its height, so that they are seen apart."""
+_FEW = 10
+"""So few points are seen apart as they are, unless two lie in one place."""
 
 
 def draw_selected(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
@@ -33,7 +35,7 @@ def draw_selected(title: str, census: FrameCensus, bounds: Bounds) -> "Figure":
     )[0]
     points = _draw_panel(panels[0], census, bounds, census.step, census.selected.step, census.by_step)
     panels[0].set_xlabel("MD step")
-    spread = ", points spread\nwithin each row" if census.temperature.has_rows else ""
+    spread = ", points spread\nwithin each row" if census.temperature.has_rows and _are_spread(census) else ""
     panels[0].set_ylabel(f"temperature (K){spread}")
     set_ticks(panels[0], "y", census.temperature)
     if pressure is not None and census.by_pressure is not None:
@@ -62,8 +64,9 @@ def _draw_panel(
             lines(edge, color="white", linewidth=2.0)
     selected = census.selected
     rng = np.random.default_rng(0)
+    width = _JITTER if _are_spread(census) else 0.0
     x, y = (
-        own.place(numbers.astype(np.float64)) + (rng.uniform(-_JITTER, _JITTER, len(numbers)) if own.has_rows else 0.0)
+        own.place(numbers.astype(np.float64)) + (rng.uniform(-width, width, len(numbers)) if own.has_rows else 0.0)
         for own, numbers in ((axis, places), (census.temperature, selected.temperature))
     )
     points = None
@@ -74,6 +77,12 @@ def _draw_panel(
             cmap="plasma", marker=marker, s=26, edgecolors=INK, linewidths=0.4, zorder=3,
         )  # fmt: skip
     return points
+
+
+def _are_spread(census: FrameCensus) -> bool:
+    """Say whether points of one row would hide each other."""
+    places = np.stack((census.selected.step, census.selected.temperature), axis=1)
+    return len(places) > _FEW or len(np.unique(places, axis=0)) < len(places)
 
 
 def _norm(score: NDArray[np.float64], bounds: Bounds) -> Any:

@@ -183,17 +183,22 @@ def test_the_distribution_shows_counts_window_and_units(tmp_path: Path) -> None:
     assert {axes.get_xscale() for axes in figure.axes} == {"log"}
 
 
-def test_the_selected_frames_lie_where_they_were_selected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_few", [True, False])
+def test_the_selected_frames_lie_where_they_were_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, are_few: bool
+) -> None:
+    monkeypatch.setattr("al_driver.plots.selected._FEW", 6 if are_few else 5)
     write_query(tmp_path / "query")
     figure = draw_selected_of(partial(read_query, tmp_path / "query"), 3)
     said = texts(figure)
     assert {"grey: all 12 frames (darker: more)", "6 selected of si", "MD step", "300", "600"} <= set(said)
-    assert "temperature (K), points spread\nwithin each row" in said
+    assert ("temperature (K)" if are_few else "temperature (K), points spread\nwithin each row") in said
     assert "pressure (bar)" not in said, "it was not swept"
     assert not isinstance(figure, str)
     points = np.concatenate([points.get_offsets() for points in figure.axes[0].collections[1:]])
     assert sorted(points[:, 0].tolist()) == [30, 30, 40, 40, 50, 50]
     assert sorted(np.rint(points[:, 1]).tolist()) == [0, 0, 0, 1, 1, 1], "a row for each temperature"
+    assert (set(points[:, 1].tolist()) == {0.0, 1.0}) == are_few, "in its middle, unless they would hide each other"
 
 
 def test_the_legend_of_many_long_names_lies_in_the_picture_and_points_stand_out_from_the_grey(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=8e-3, help="the learning rate from scratch")
     parser.add_argument("--way", choices=["scratch", "published", "both"], default="both")
     parser.add_argument("--cache", type=Path, help="a folder where graphs are kept")
     options = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
     deviation = np.abs(test.values - learn.values.mean()).mean()
     print(f"{len(learn)} crystals to learn from, {len(test)} to test; the mean alone has an MAE of {deviation:.3f}")
     for way in ("scratch", "published") if options.way == "both" else (options.way,):
-        rate = 3e-3 if way == "scratch" else 2e-3
+        rate = options.rate if way == "scratch" else 2e-3
         settings = FitSettings(members=options.members, epochs=options.epochs, seed=options.seed, learning_rate=rate)
         split = Split.draw(len(learn), settings)
         train = learn.take(split.train)

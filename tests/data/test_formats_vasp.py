@@ -185,6 +185,10 @@ def test_no_line_too_many_or_too_few_gives_another_label(tmp_path: Path) -> None
     for isif, kinds in ((2, [Label, Label, Label]), (3, [Label, Label, EngineError])):
         (tmp_path / "b").write_text(lost.replace("ISIF   =      2", f"ISIF   =      {isif}"))
         assert [type(step) for step in read_outcar(tmp_path / "b")] == kinds
+    lines = text.splitlines(keepends=True)
+    title = next(index for index in range(len(lines) - 1, 0, -1) if "direct lattice vectors" in lines[index])
+    (tmp_path / "c").write_text("".join([*lines[: title + 2], *lines[title + 1 :]]))  # two rows that are one
+    assert [type(step) for step in read_outcar(tmp_path / "c")] == [Label, Label, EngineError]
     xml = gzip.decompress((FILES / "vasprun.h2o.md.xml.gz").read_bytes()).decode()
     path = tmp_path / "vasprun.xml"
     for name in ("stress", "basis"):

@@ -47,6 +47,15 @@ def test_a_label_is_of_the_frame_that_was_sent(alloy: Atoms, tmp_path: Path) -> 
     assert label.info == {"program": "vasp", "version": "6.4.2"}
 
 
+def test_a_frame_without_its_stress_is_refused(alloy: Atoms, tmp_path: Path) -> None:
+    engine, task = make_engine(tmp_path, ["Al", "Cu"]), tmp_path / "task"
+    calculate(engine, alloy, task)
+    outcar = task / "OUTCAR"
+    outcar.write_text(outcar.read_text().replace("  in kB  ", "  in kb  "))
+    with pytest.raises(EngineError, match="no_output: VASP printed no stress"):
+        engine.read_label(task)
+
+
 def test_a_slab_has_no_virial_and_keeps_its_directions(alloy: Atoms, tmp_path: Path) -> None:
     alloy.pbc = (True, True, False)
     label = calculate(make_engine(tmp_path, ["Al", "Cu"]), alloy, tmp_path / "task")

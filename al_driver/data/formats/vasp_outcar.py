@@ -44,6 +44,7 @@ _COUNTS = re.compile(rb"ions per type\s*=([\d ]+)")
 _ISIF = re.compile(rb"\bISIF\s*=\s*(\d)")
 _FIXED_CELL = range(3)
 _IVDW = re.compile(rb"^ *IVDW *= *\d+", re.MULTILINE)
+_LEAST_VOLUME = 1e-3  # Å³
 _RULE = b"---"
 _NELM = re.compile(rb"\bNELM\s*=\s*(\d+)")
 _EDIFF = re.compile(rb"\bEDIFF\s*=\s*(\S+)")
@@ -136,18 +137,21 @@ def _read_head(text: Buffer, start: int, end: int) -> _Run:
 
 
 def _read_cell(text: Buffer, start: int, end: int, before: Array | None) -> Array | None:
-    """Return the last cell printed in a step; that of the step before where none is."""
+    """Return the last cell printed in a step, None of one that is not whole; that of the step before where none is."""
     found = text.rfind(_LATTICE, start, end)
     if found < 0:
         return before
     rows = [_FIXED.findall(line)[:3] for line in lines_after(text, found, 0, 3).splitlines()]
-    return np.array([[parse_float(word) for word in row] for row in rows])
+    if {*map(len, rows)} != {3} or len(rows) != 3:
+        return None
+    cell = np.array([[parse_float(word) for word in row] for row in rows])
+    return cell if abs(np.linalg.det(cell)) > _LEAST_VOLUME else None  # two rows that are one have none
 
 
 def _read_step(text: Buffer, start: int, end: int, run: _Run, cell: Array | None, number: int, path: Path) -> Step:
     where = f"step {number}"
     table = _find_forces(text, start, end)
-    if table is None or cell is None or cell.shape != (3, 3):
+    if table is None or cell is None:
         return EngineError("no_output", path, f"{where} has no table of forces, or no cell")
     n_atoms = len(run.numbers)
     lines, _, rule = lines_after(text, table, 1, n_atoms + 1).removesuffix(b"\n").rpartition(b"\n")

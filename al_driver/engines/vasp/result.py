@@ -193,6 +193,8 @@ def _in_order(
     forces = np.empty_like(label.forces)
     forces[order] = label.forces
     virial = label.virial if atoms.pbc.all() else None
+    if virial is None and atoms.pbc.all():
+        raise EngineError("no_output", directory, "VASP printed no stress of this frame")
     if not (
         np.isfinite(label.energy) and np.isfinite(forces).all() and np.isfinite(0 if virial is None else virial).all()
     ):

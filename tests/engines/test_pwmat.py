@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 from pwmat_case import DETAIL, ETOT, MOVEMENT, make_carbide, make_dftb, make_engine, make_upf, run_standin
 
-from al_driver.data.formats.pwmat import read_limits, read_movement, read_times
+from al_driver.data.formats.pwmat import limits_in, read_etot, read_movement, read_times
 from al_driver.engines.base import Dynamics, Relaxation
 from al_driver.engines.pwmat import Pwmat
 from al_driver.engines.pwmat.atom_config import read_sent, write_atom_config
@@ -244,7 +244,7 @@ def test_the_users_own_limit_of_electronic_steps_counts(tmp_path: Path) -> None:
         + "SCF_ITER0_1 = 4 4 3 0.0 0.025 2\nSCF_ITER0_2 = 8, 4, 3, 1.0, 0.025, 2\nSCF_ITER1_1 = 7 4 3 1.0 0.025 2\n"
     )
     engine = make_engine(tmp_path / "files", text)
-    assert read_limits(tmp_path / "files/etot.input") == (12, 7)
+    assert limits_in(read_etot(tmp_path / "files/etot.input")) == (12, 7)
     with pytest.raises(EngineError, match="12 electronic steps, and PWmat's limit is 12"):
         engine.read_label(make_label(engine, tmp_path / "run"))
 

@@ -51,7 +51,8 @@ def read_movement(path: Path, *, needs_count: bool = True, method: str = "it") -
         If it is none.
     """
     text, heads = _read_heads(path)
-    most_steps, told = read_limits(path.with_name(ETOT)), format_reference(told_in_etot(path.with_name(ETOT)))
+    etot = read_etot(path.with_name(ETOT))
+    most_steps, told = limits_in(etot), format_reference(told_in(etot))
     for number, (head, end) in enumerate(
         zip(heads, [*(head.start() for head in heads[1:]), len(text)], strict=True), 1
     ):
@@ -62,21 +63,24 @@ def read_movement(path: Path, *, needs_count: bool = True, method: str = "it") -
         yield replace(step, info=step.info | {REFERENCE: told}) if told and isinstance(step, Label) else step
 
 
-def read_limits(path: Path) -> tuple[int, int]:
+def read_etot(path: Path) -> str:
+    """Return the text of an ``etot.input``; nothing where there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def limits_in(text: str) -> tuple[int, int]:
     """Return how many electronic steps an ``etot.input`` allows the first calculation of a run, and each after it;
-    PWmat's own where it, or the file, says nothing."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    PWmat's own where it says nothing."""
     first, later = (
         sum(int(steps) for number, steps in _LIMITS.findall(text) if number == which) for which in ("0", "1")
     )
     return first or MOST_STEPS[0], later or MOST_STEPS[1]
 
 
-def told_in_etot(path: Path) -> Told:
+def told_in(text: str) -> Told:
     """Return what an ``etot.input`` tells of the reference: cutoff (Ry), functional where it is named, whether DFTB."""
-    if not path.is_file():
+    if not text.strip():
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
     found = {name: re.search(_TAG.format(name), text) for name in ("ECUT", "XCFUNCTIONAL", "USE_DFTB")}
     tags = {name: match[1].upper() for name, match in found.items() if match}
     if tags.get("USE_DFTB", "F").strip(".").startswith("T"):

@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
-from al_driver.data.formats.pwmat import ETOT, told_in_etot
+from al_driver.data.formats.pwmat import ETOT, read_etot, told_in
 from al_driver.data.frames import Array, Label
 from al_driver.engines.base import Calculation, Dynamics, Engine, InputFiles, Relaxation
 from al_driver.engines.kpoints import kpoint_grid
@@ -195,7 +195,7 @@ class Pwmat(Engine):
         return thresholds_of(read_etot_input(self.input.of(calculation)))
 
     def told_reference(self) -> dict[str, str]:
-        return told_in_etot(self.input.of("label")) if self.dftb is None else {"USE_DFTB": "T"}
+        return told_in(read_etot(self.input.of("label"))) if self.dftb is None else {"USE_DFTB": "T"}
 
     def settings(self, calculation: Calculation = "label") -> dict[str, Any]:
         user = read_etot_input(self.input.of(calculation))

@@ -39,6 +39,7 @@ _EVENT = re.compile(
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _FORCE = re.compile(r" *atom +(?P<atom>\d+) +type +\d+ +force =(?P<numbers>.*)")
 _PRESSURE_DIGITS = 0.01 * KBAR_TO_EV_PER_A3
+_SKEW = 10 * _PRESSURE_DIGITS
 _LABEL = re.compile(r"([A-Z][a-z]?)(?:[\d_-].*)?$")
 
 
@@ -243,13 +244,15 @@ def _read_forces(stream: Iterator[str], n_atoms: int) -> Array | None:
 
 
 def _read_stress(title: str, stream: Iterator[str]) -> Array | None:
-    """Read minus the stress, eV/Å³; not a number where its trace is not the pressure, kbar, of its title."""
+    """Read minus the stress, eV/Å³; not a number where it is not symmetric, or its trace not the pressure, kbar, of its
+    title: then a row is missing, or stands twice."""
     rows = _floats(islice(stream, 3))
     if len(rows) < 3:
         return None
     pressure: Array = RYDBERG_TO_EV / BOHR_TO_ANGSTROM**3 * rows
     printed = to_float(title.partition("P=")[2]) * KBAR_TO_EV_PER_A3
     is_other = abs(np.trace(pressure) / 3 - printed) > _PRESSURE_DIGITS
+    is_other |= np.abs(pressure - pressure.T).max() > _SKEW
     return np.full((3, 3), np.nan) if is_other else pressure
 
 

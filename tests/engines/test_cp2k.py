@@ -522,6 +522,10 @@ def test_dynamics_that_are_not_whole_are_refused(dynamics_of_three_steps: Path, 
     assert refused() == "no_output: step 2 is not in cp2k-pos-1.xyz"
     trajectory.write_text(text.replace("i =        2", "i =        9").replace("i =        3", "i =        2"))
     assert refused() == "no_output: step 2 has another energy in cp2k-pos-1.xyz than in cp2k.out"
+    trajectory.write_text(re.sub(r"(i = +2,.* E = +)\S+", r"\1**************", text))
+    assert refused() == "no_output: step 2 has another energy in cp2k-pos-1.xyz than in cp2k.out"
+    trajectory.write_text(re.sub(r"(i = +2,.*\n).*\n", r"\1", text))  # without its first atom
+    assert refused() == "no_output: step 2 is not in cp2k-pos-1.xyz"
     log.write_text(log.read_text()[:-5000])
     assert refused() == "no_output: cp2k.out ends before the program did"
 

@@ -47,8 +47,9 @@ def read_positions(path: Path) -> list[Frame]:
         end = start + 2 + int(lines[start])
         head = _FRAME.match(lines[start + 1])
         rows = [line.split()[1:4] for line in lines[start + 2 : end]]
-        if head and end <= len(lines):
-            found.append((int(head[1]), float(head[2]), np.array(rows, dtype=float)))
+        if head and end <= len(lines) and {*map(len, rows)} == {3}:
+            positions = np.array([[parse_float(word) for word in row] for row in rows])
+            found.append((int(head[1]), parse_float(head[2]), positions))
         start = end
     return found
 

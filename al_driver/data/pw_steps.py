@@ -126,6 +126,7 @@ def read_pw_steps(lines: Iterable[str]) -> Iterator[PwStep]:
     stream = (line for line in lines if line.endswith("\n"))  # a last line that was cut may have lost digits
     step = PwStep()
     for line in stream:
+        step.is_torn |= "\0" in line  # a page of the disk that was never written
         match = _EVENT.match(line)
         if match is None or match.lastgroup is None:
             continue

@@ -297,6 +297,11 @@ def test_a_line_that_is_missing_or_twice_gives_no_wrong_label(tmp_path: Path) ->
     spans = [(index, index + 1) for index in sorted(set(places))]
     ends = [index for index, line in enumerate(lines) if line.startswith("ATOMIC_P")]
     spans += [(end - shift, end + 4) for end in ends for shift in (0, 5, 60)]  # structure, with what is before it
+    text = path.read_text()
+    for place in range(text.index("Self-consistent"), len(text) - 4096, 4096):  # a page that was never written
+        page = write(tmp_path, text[:place] + 4096 * "\0" + text[place + 4096 :])
+        kept = [frame for frame in read_pw_frames(page) if isinstance(frame, Label)]
+        assert all(any(is_same(label, other) for other in whole) for label in kept), place
     refused = 0
     for start, end in spans:
         texts = [lines[:start] + lines[end:]]

@@ -35,6 +35,8 @@ VASP = {
         ("LSORBIT = T\n", {"magmoms": {"Si": 0.0}}, {"LSORBIT": "T", "ISPIN": None}),
         ("", {"ldau": {"Si": {"l": 2, "u": 4.5}}}, {"U-J Si": "4.5"}),
         ("", {"ldau": {"Si1": {"l": 2, "u": 4.5}}}, {"U-J Si": None}),
+        ("", {"ldau": {"Si": {"l": 2, "u": 4.5, "j": 1}}}, {"U-J Si": "3.5"}),
+        ("LDAUTYPE = 1\n", {"ldau": {"Si": {"l": 2, "u": 4.5, "j": 1}}}, {"U-J Si": "4.5 J 1"}),
         ("", {"ldau": {"O": {"l": 2, "u": 4.5}}}, {}),
         ("LDAU = T\nLDAUU = 3\n", {}, {"U-J Si": None}),
         ("METAGGA = R2SCAN\n", {}, {"METAGGA": "R2SCA", "GGA": None}),

@@ -53,7 +53,7 @@ def told_in_outcar(head: str, symbols: Sequence[str]) -> Told:
         tags["GGA"] = "/".join(dict.fromkeys(_POTENTIALS.findall(printed)))
     of_species = {name: values.split() for name, values in _HUBBARD.findall(printed)}
     scheme = _SCHEME.search(printed)
-    hubbard = acting(of_species, int(scheme[1]) if scheme else _DUDAREV) if of_species else ["0"] * len(symbols)
+    hubbard = acting(of_species, float(scheme[1]) if scheme else _DUDAREV) if of_species else ["0"] * len(symbols)
     return tell(tags, symbols, _TITLES.findall(printed), hubbard)
 
 
@@ -70,7 +70,7 @@ def told_in_vasprun(incar: ET.Element | None, parameters: ET.Element, atominfo: 
     rows = [[cell.text or "" for cell in row] for row in atominfo.iterfind("array[@name='atomtypes']/set/rc")]
     values = {name: (parameters.findtext(f".//v[@name='{name}']") or "").split() for name in _OF_HUBBARD}
     scheme = parse_float(parameters.findtext(".//i[@name='LDAUTYPE']") or "2")
-    hubbard = acting(values, int(scheme)) if is_on(parameters, "LDAU") else ["0"] * len(rows)
+    hubbard = acting(values, scheme) if is_on(parameters, "LDAU") else ["0"] * len(rows)
     return tell(tags, [row[1].strip() for row in rows], [row[-1] for row in rows], hubbard)
 
 
@@ -106,7 +106,7 @@ def _unused(told: Told) -> set[str]:
     return unused
 
 
-def acting(values: Mapping[str, Sequence[str]], scheme: int) -> list[str]:
+def acting(values: Mapping[str, Sequence[str]], scheme: float) -> list[str]:
     """Return what acts on each potential, eV: U − J, with another scheme than Dudarev's U and J; 0 where LDAUL is -1.
 
     >>> acting({"LDAUL": ["2", "-1"], "LDAUU": ["5.0", "4.0"], "LDAUJ": ["1.0", "0"]}, scheme=2)
@@ -123,7 +123,7 @@ def acting(values: Mapping[str, Sequence[str]], scheme: int) -> list[str]:
     ]
 
 
-def describe_u(u: float, j: float, scheme: int) -> str:
+def describe_u(u: float, j: float, scheme: float) -> str:
     """Return what U and J, eV, are told as: their difference, or both."""
     if scheme == _DUDAREV:
         return _shared(f"{u - j:.6f}", 1)

@@ -49,7 +49,7 @@ def _hubbard(tags: Tags, symbol: str, ldau: Mapping[str, Hubbard]) -> str:
     """Return what acts on all atoms of an element; nothing where it is the INCAR's, or of some of them another."""
     if not ldau:
         return "" if is_true(tags, "LDAU") else "0"
-    scheme = int(number(tags, "LDAUTYPE", 2))
+    scheme = number(tags, "LDAUTYPE", 2)
     own = {site: describe_u(one.u, one.j, scheme) for site, one in ldau.items() if element_of(site) == symbol}
     if not own:
         return "0"

@@ -157,7 +157,7 @@ def _take(step: PwStep, kind: str, text: str, stream: Iterator[str]) -> None:
     elif kind == "scf":
         step.has_begun, step.iteration = True, 0
     elif kind == "iteration":
-        step.is_torn |= step.iteration > 0 and int(text) != step.iteration + 1
+        step.is_torn |= not step.has_begun or (step.iteration > 0 and int(text) != step.iteration + 1)
         step.iteration = int(text)
     elif kind == "achieved":
         step.is_torn |= int(text) != step.iteration

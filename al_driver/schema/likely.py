@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from al_driver.errors import Problem
 
 LONG_TIMESTEP = 0.01  # ps
+FS_PER_PS = 1000
+LARGE_MOVE = 0.5  # Å: a fifth of a bond
+LARGE_DEVIATION = 10.0  # eV/Å: models that differ by so much say nothing of the force
 LIKELY_SCALE = (0.7, 1.5)
 SENSIBLE_SCALE = (0.5, 2.0)
 PERCENTS = (50.0, 200.0)
@@ -17,7 +20,22 @@ LARGE_PRESSURE = 5e6  # bar, 500 GPa: beyond the centre of the Earth
 def check_timestep(timestep: float, key: str) -> Iterator[Problem]:
     """Yield a warning of a step, ps, that no atom's vibration would survive."""
     if timestep > LONG_TIMESTEP:
-        yield Problem(f"{timestep:g} ps is a long step; 0.001 is common", key, severity="warning")
+        fs = f"; {timestep:g} fs are {timestep / FS_PER_PS:g} ps"
+        yield Problem(f"{timestep:g} ps is a long step; 0.001 is common{fs}", key, severity="warning")
+
+
+def check_move(distance: float | None, key: str) -> Iterator[Problem]:
+    """Yield a warning of displacements, Å, that no atom makes about its place in a solid."""
+    if distance is not None and distance > LARGE_MOVE:
+        words = f"{distance:g} Å takes atoms as far as their neighbours; 0.05 is common"
+        yield Problem(words, key, severity="warning")
+
+
+def check_deviation(lower: float | None, key: str) -> Iterator[Problem]:
+    """Yield a warning of a threshold, eV/Å, that no disagreement of models on forces reaches before they fail."""
+    if lower is not None and lower > LARGE_DEVIATION:
+        words = f"{lower:g} eV/Å is beyond any force that models can be asked for; {lower:g} meV/Å are {lower / 1000:g}"
+        yield Problem(words, key, severity="warning")
 
 
 def check_scale(factor: float, key: str) -> Iterator[Problem]:

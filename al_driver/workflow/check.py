@@ -9,6 +9,7 @@ from al_driver.errors import Problem
 from al_driver.explorers.base import Trajectory
 from al_driver.explorers.sweep import make_trajectories, read_entries, structure_names
 from al_driver.jobs.launcher import check_command
+from al_driver.schema.likely import check_deviation
 from al_driver.schema.resource import Resources
 from al_driver.schema.run import RunParams
 from al_driver.trainers.base import Training
@@ -42,6 +43,8 @@ def check_run(params: RunParams, resources: Resources | None, *, render: bool = 
         report.collect(lambda engine=engine: check_named(engine, structure_names(params.explore)), key)  # type: ignore[misc]
     report.collect(lambda: params.train.check(params.type_map), "train")
     report.collect(lambda: params.explore.check(params.type_map, params.query.metric == "relative_force"), "explore")
+    if params.query.metric in ("max_force", "mean_force"):
+        report.collect(lambda: check_deviation(params.query.lower, "query.lower"))
     report.collect(lambda: check_target(params))
     report.collect(lambda: check_data(params, resources, read=render))
     for key, made_by in open_init_bulks(params):

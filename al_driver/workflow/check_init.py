@@ -8,7 +8,7 @@ from al_driver.data.sources import read_structures
 from al_driver.engines.base import Calculation, Engine
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.init_bulk import Aimd, InitBulkParams, InitStructure
-from al_driver.schema.likely import check_scale, check_timestep
+from al_driver.schema.likely import check_move, check_scale, check_timestep
 from al_driver.schema.relax import Relax
 from al_driver.schema.resource import Resources
 from al_driver.schema.suggest import nearest
@@ -108,6 +108,8 @@ def _check_entry(entry: InitStructure, params: InitBulkParams, *, write: bool) -
         return
     if entry.aimd is not None:
         yield from check_timestep(entry.aimd.timestep, "aimd.timestep")
+    if entry.perturb is not None:
+        yield from check_move(entry.perturb.atom_distance, "perturb.atom_distance")
     for index, factor in enumerate(entry.scale):
         yield from check_scale(factor, f"scale[{index}]")
     for atoms in read_structures(entry.path, params.type_map):

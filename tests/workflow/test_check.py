@@ -277,6 +277,14 @@ def test_a_scale_that_is_no_factor_is_refused(folder: Path, factor: float, what:
     assert error.startswith(f"structures[0].scale[1]: {factor:g} is a factor of the cell vectors{what}")
 
 
+def test_atoms_that_are_moved_too_far_are_a_warning(folder: Path) -> None:
+    structures = [{"path": "POSCAR", "perturb": {"copies": 2, "atom_distance": distance}} for distance in (0.1, 5)]
+    (folder / "init.json").write_text(json.dumps(INIT | {"structures": structures}))
+    report = check(folder / "init.json", folder / "resource.json")
+    warning = "structures[1].perturb.atom_distance: 5 Å takes atoms as far as their neighbours; 0.05 is common"
+    assert told(report, "warning") == [warning]
+
+
 def test_a_pressure_in_other_units_is_a_warning(folder: Path) -> None:
     job = {**RUN["explore"]["iterations"][0][0], "ensemble": "npt"}
     job["pressures"] = [0, 1.01325, 10, -0.5, 1e4, 1e9]
@@ -294,7 +302,17 @@ def test_a_timestep_in_other_units_is_a_warning(folder: Path) -> None:
     job = {**RUN["explore"]["iterations"][0][0], "timestep": 1.0}
     report = check_param(folder, {"explore": {"iterations": [[job]]}})
     assert told(report) == []
-    assert told(report, "warning") == ["explore.iterations[0].jobs[0].timestep: 1 ps is a long step; 0.001 is common"]
+    assert told(report, "warning") == [
+        "explore.iterations[0].jobs[0].timestep: 1 ps is a long step; 0.001 is common; 1 fs are 0.001 ps"
+    ]
+
+
+def test_a_window_in_other_units_is_a_warning(folder: Path) -> None:
+    report = check_param(folder, {"query": {"lower": 100, "upper": 500}})
+    assert told(report, "warning") == [
+        "query.lower: 100 eV/Å is beyond any force that models can be asked for; 100 meV/Å are 0.1"
+    ]
+    assert told(check_param(folder, {"query": {"lower": 0.1, "upper": 500}}), "warning") == []
 
 
 def test_a_reference_that_is_wrong_itself_is_not_compared_with_that_of_the_data(folder: Path) -> None:

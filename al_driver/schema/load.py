@@ -107,6 +107,8 @@ def check_order(param: Path, resource: Path, command: ParamKind | None = None) -
     ConfigError
         If the first says where things run, and the second what is done; or if it is not for ``command``.
     """
+    if param.exists() and resource.exists() and param.samefile(resource):
+        raise ConfigError(f"{param} is given twice: the param file comes first, the resource file second.")
     try:
         first, second = read_jsonc(param), read_jsonc(resource)
     except ConfigError:

@@ -158,7 +158,22 @@ def locate(source: DataSource, key: str, params: RunParams, resources: Resources
         hint = f'  Where {{"init_bulk": "{maker.name}"}} stands in its place, `al check` looks into that file too'
         raise ConfigError(Problem(message + hint, file=source.path))
     find_paths(source.path)
+    if source.format is None and source.path.is_dir():
+        _refuse_work_folder(source.path, key)
     return source.path
+
+
+def _refuse_work_folder(path: Path, key: str) -> None:
+    """Refuse a folder that holds calculations too: frames would come twice, and those held back would be trained on."""
+    for system in find_systems(path) if any(path.rglob("type.raw")) else ():
+        above = [folder for folder in system.parents if folder == path or path in folder.parents]
+        work = next((WorkFolder(folder) for folder in above if WorkFolder(folder).history.is_file()), None)
+        if work is None:
+            continue
+        sets = {"init_data": work.dataset, "valid_data": work.valid}
+        ready = f"name {shown_path(sets[key])}" if sets[key].exists() else f"`al gather {shown_path(work.root)} -o OUT`"
+        what = "is a work folder" if work.root == path else f"holds the work folder {shown_path(work.root)}"
+        raise ConfigError(Problem(f"{what}, with every label and those held back; {ready} in its place", file=path))
 
 
 def make_command(param: Path, resources: Resources | None) -> str:

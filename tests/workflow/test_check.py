@@ -246,6 +246,19 @@ def test_what_makes_a_folder_that_is_not_there_is_named(folder: Path, made: str)
     )
 
 
+def test_a_work_folder_is_no_dataset_since_it_holds_frames_twice_and_those_held_back(folder: Path) -> None:
+    for place in ("dataset", "label/dataset"):
+        write_dataset(folder / "first/init" / place, [bulk_labelled("Si")], ["Si"])
+    (folder / "first/init/history.json").write_text("{}")
+    told_why = "with every label and those held back; name first/init/dataset in its place"
+    for given, what in (("first/init", "is a work folder"), ("first", "holds the work folder first/init")):
+        (error,) = told(check_param(folder, {"init_data": [given]}))
+        assert error.replace(f"{folder}/", "") == f"{given}: init_data[0]: {what}, {told_why}"
+    (error,) = told(check_param(folder, {"valid_data": ["first/init"]}))
+    assert error.replace(f"{folder}/", "").endswith("held back; `al gather first/init -o OUT` in its place")
+    assert told(check_param(folder, {"init_data": ["first/init/dataset"]})) == []
+
+
 @pytest.mark.parametrize(("factor", "volume"), [(2, "8"), (0.5, "0.125")])
 def test_a_scale_far_from_one_is_a_warning(folder: Path, factor: float, volume: str) -> None:
     structures = [{"path": "POSCAR", "scale": [1.0, factor]}]
@@ -336,6 +349,12 @@ def test_swapped_files_are_told_in_one_line(folder: Path) -> None:
             second = folder / param
             swapped = f"{folder}/resource.json and {second} are swapped: the param file, {second}, comes first."
             assert str(refused.value) == swapped
+
+
+def test_one_file_given_twice_is_told(folder: Path) -> None:
+    for name in ("init.json", "resource.json"):
+        with pytest.raises(ConfigError, match=rf"{name} is given twice: the param file comes first"):
+            check(folder / name, folder / name)
 
 
 def test_a_param_file_of_another_command_is_told_in_one_line(folder: Path) -> None:

@@ -300,3 +300,11 @@ def test_a_format_that_nobody_knows_is_told_with_those_there_are(tmp_path: Path)
         al_driver.convert(tmp_path / "file", tmp_path / "out", format="VASP")
     with pytest.raises(ConfigError, match=r"knows no format 'vasp/outcr'; did you mean 'vasp/outcar'"):
         al_driver.convert(tmp_path / "file", tmp_path / "out", format="vasp/outcr")
+
+
+def test_the_benchmark_finds_the_numbers_of_dpdata() -> None:
+    script = Path(__file__).parents[2] / "benchmarks/convert.py"
+    argv = [sys.executable, str(script), "--files", "2", "--steps", "8", "--repeats", "1"]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 OUTCARs, 16 frames" in ended.stdout and "largest relative difference between the sets: " in ended.stdout

@@ -83,7 +83,7 @@ class FolderLock:
             if holder is not None and self._is_alive(holder):
                 raise FolderLocked(
                     f"another driver holds {self.path.parent}: {holder}.\n"
-                    f"  Wait for it, or stop it; if it is surely gone, remove {self.path} and start again."
+                    f"  Wait for it, or stop it: al stop {self.path.parent}. If it is surely gone, remove {self.path}."
                 )
             self._take_away(holder)
         self._thread.start()

@@ -2,7 +2,7 @@
 
 Models learn from dynamics up to 600 K and are calibrated (`al_driver.query.calibration`) on frames of other
 trajectories at 300 and 600 K, as audits of three iterations. The bounds are then tried on frames of yet other
-trajectories at these temperatures, which is what was promised; and at 1200 K and in the melt, which is not: there
+trajectories at these temperatures, which is what was promised; and at 1200 and 2500 K, which is not: there
 frames whose score is above all calibrated ones are "outside", and have no bound. Shown too is how often the factor
 alone would have held.
 

@@ -1,7 +1,7 @@
 """Frames of reference dynamics, scored by models that have not seen them: what `coverage.py` and `ranking.py` ask.
 
 Cells of 16 atoms, silicon (Stillinger–Weber) or silicon carbide (Erhart–Albe), models of the preset `small`. They learn
-from dynamics up to 600 K and are asked of dynamics at 300, 600, 1200 and 2500 K (a melt, for silicon), from other
+from dynamics up to 600 K and are asked of dynamics at 300, 600, 1200 and 2500 K (a superheated crystal), from other
 starts; frames lie 0.2 ps apart. Scored are
 
 - `kpu`: one model trained with the Kalman filter and its virtual committee, as the driver does;

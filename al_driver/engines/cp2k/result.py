@@ -189,7 +189,8 @@ def _frame_of(step: int, evaluation: Evaluation, sent: Atoms, moved: Mapping[int
     frame = moved.get(step)
     if frame is None or len(frame[2]) != len(sent) or not np.isfinite(frame[2]).all():
         raise EngineError("no_output", where, f"step {step} is not in {TRAJECTORY}")
-    if not abs(frame[1] - parse_float(evaluation.printed)) <= _ENERGY_DIGITS:
+    printed = parse_float(evaluation.printed)  # where it is no number, this frame alone has no label
+    if np.isfinite(printed) and not abs(frame[1] - printed) <= _ENERGY_DIGITS:
         raise EngineError("no_output", where, f"step {step} has another energy in {TRAJECTORY} than in {OUTPUT}")
     return Atoms(sent.numbers, positions=frame[2], cell=sent.cell, pbc=sent.pbc)
 

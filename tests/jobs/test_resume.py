@@ -86,7 +86,8 @@ def test_what_ended_while_no_driver_looked_is_told_as_done(tmp_path, caplog):
     driver.kill()
     driver.wait()
     wait_until(lambda: (tmp_path / "odd.try-1/result").exists() and count_lines(tmp_path) == 8)
-    wait_until(lambda: not session_of(tmp_path))
+    runner = read_claim(tmp_path / "jobs/0000")
+    wait_until(lambda: not is_running(runner["pid"], runner["started"]))
     tasks = [make_task(tmp_path / name, script) for name, script in (scripts | {"new": "touch result"}).items()]
     context = Context(WorkFolder(tmp_path), Resources())
     with caplog.at_level("INFO"):

@@ -21,6 +21,8 @@ BOUNDS = {
     "exclusiveMinimum": "larger than", "minimum": "of at least", "exclusiveMaximum": "smaller than",
     "maximum": "of at most",
 }  # fmt: skip
+LONGEST_SHOWN = 60
+"""Characters of a value that is told."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _correction(finding: Finding) -> str:
     """Return what to write in the place of a wrong value: a number of the environment in quotes, a legal word."""
     value = finding.place.value
     if finding.kind == "string_type" and "env" in finding.loc and isinstance(value, (bool, int, float)):
-        return f'; write "{json.dumps(value)}", in quotes'
+        written = json.dumps(value)
+        return f'; write "{written}", in quotes' if len(written) <= LONGEST_SHOWN else "; write it in quotes"
     if finding.kind != "literal_error" or not isinstance(value, str):
         return ""
     if finding.loc[-1:] == ("executor",) and (hint := hint_at_executor(value)):
@@ -140,4 +143,4 @@ def _show(value: Any) -> str:
     if value is MISSING:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."

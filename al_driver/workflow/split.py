@@ -74,7 +74,7 @@ def split_frames(
         keep_one = any(kept[kind] == n for kind, n in own.items())
         _cut(moments, round(fraction * seen) - len(split.valid), split, keep_one=keep_one)
         kept -= Counter(kind for index in {*frames} - {*split.train[before:]} for kind in kinds[index])
-    if infos and not split.train:
+    if infos and (not split.train or round(fraction * len(infos)) == len(infos)):
         message = f"{fraction:g} of {len(infos)} labelled frames leaves none to train on.\n"
         raise ConfigError(Problem(f"{message}  Lower it, or make more structures.", "valid_fraction"))
     for indices in (split.train, split.valid, split.left_out):

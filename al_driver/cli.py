@@ -193,7 +193,7 @@ app.command()(submit)
 
 
 @app.command()
-def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|resource")]) -> None:
+def schema(kind: Annotated[str, typer.Argument(metavar="run|init_bulk|screen|resource")]) -> None:
     """Print the JSON Schema of a file, for editors."""
     from al_driver.schema.jsonschema import schema_text
 

@@ -66,7 +66,7 @@ class Filters(Params):
 
 
 def describe(reasons: Sequence[str]) -> str:
-    """Return in words how many pass, and why the others do not."""
+    """Return in words how many pass, and why the others do not: the property whose window they miss, or a word."""
     counts = Counter(reasons)
     left_out = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items()) if reason)
     return f"{counts['']} pass" + (f"; left out: {left_out}" if left_out else "")

@@ -13,7 +13,7 @@ from al_driver.data.frames import Array
 from al_driver.errors import ConfigError, Problem
 from al_driver.schema.suggest import nearest
 from al_driver.screen.acquisition import Acquisition, choose
-from al_driver.screen.filters import Filters
+from al_driver.screen.filters import Filters, describe
 
 STD = "_std"  # the end of the name of an uncertainty's column
 UNKNOWN = "unknown"  # why a candidate is left out of which nothing is known or predicted
@@ -150,7 +150,8 @@ def rank(
         reasons[index] = reason
     passed = np.array([index for index, reason in enumerate(reasons) if not reason], dtype=int)
     if not len(passed):
-        raise ConfigError(Problem("no candidate passes", "filters"))
+        radii = f"; close: nearer than {filters.min_distance:g} × the sum of radii" if "close" in reasons else ""
+        raise ConfigError(Problem(f"no candidate passes: {describe(reasons)}{radii}", "filters"))
     scores = np.full(len(crystals), np.nan)
     scores[passed] = acquisition.score(
         predictions.values[acquisition.property][passed],

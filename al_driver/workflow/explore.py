@@ -51,8 +51,9 @@ def run_explore(
         trajectories = make_trajectories(
             params.explore, stage, structures, seed=params.seed, iteration=iteration, purpose=purpose
         )
+        argv = params.explore.command(context.resources.role("explore").argv(params.explore.default_command))
         tasks = [
-            _make_task(context, params, trajectory, models, step.folder / task_name(index))
+            _make_task(argv, params, trajectory, models, step.folder / task_name(index))
             for index, trajectory in enumerate(trajectories)
         ]
         context.run_tasks(step, "explore", tasks)
@@ -110,7 +111,7 @@ def explore_inputs(params: RunParams, stage: Stage) -> dict[str, Any]:
 
 
 def _make_task(
-    context: Context, params: RunParams, trajectory: Trajectory, models: Sequence[Path], folder: Path
+    argv: tuple[str, ...], params: RunParams, trajectory: Trajectory, models: Sequence[Path], folder: Path
 ) -> Task:
     explorer = params.explore
     names = [os.path.relpath(model, folder) for model in models]
@@ -122,7 +123,7 @@ def _make_task(
 
     return Task(
         folder=folder,
-        argv=explorer.command(context.resources.role("explore").argv(explorer.default_command)),
+        argv=argv,
         write_inputs=write_inputs,
         verify=explorer.verify,
         salvage=explorer.salvage,

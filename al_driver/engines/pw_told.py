@@ -13,7 +13,7 @@ from al_driver.data.reference import Told, round_number
 from al_driver.engines.pw_input import INDEXED, PwInput
 from al_driver.engines.pw_settings import canonical
 from al_driver.engines.pw_sites import type_of
-from al_driver.engines.sites import element_of
+from al_driver.engines.sites import shared_by_atoms
 
 _U = "hubbard_u"
 
@@ -44,12 +44,8 @@ def _tell_hubbard(user: PwInput, elements: Iterable[str], hubbard_u: Mapping[str
     if kinds - {"u"}:
         return {}
     given = _read_u(user) | {site: str(u) for site, u in hubbard_u.items()}
-    told: Told = {}
-    for element in elements:
-        own = {site: round_number(u, 4) for site, u in given.items() if element_of(site) == element}
-        values = set(own.values()) if element in own else {*own.values(), "0"}
-        told[f"U {element}"] = values.pop() if len(values) == 1 else ""
-    return told
+    values = {site: round_number(u, 4) for site, u in given.items()}
+    return {f"U {element}": shared_by_atoms(values, element) for element in elements}
 
 
 def _kinds_of(user: PwInput) -> set[str]:

@@ -35,6 +35,17 @@ def of_site(values: Mapping[str, Value], symbol: str, tag: int) -> Value | None:
     return values.get(f"{symbol}{tag}", values.get(symbol)) if tag else values.get(symbol)
 
 
+def shared_by_atoms(values: Mapping[str, str], element: str) -> str:
+    """Return what is told of all atoms of an element, 0 where no entry speaks of them; nothing where it is not one.
+
+    >>> shared_by_atoms({"Fe": "4", "O1": "2"}, "Fe"), shared_by_atoms({"O1": "2"}, "O"), shared_by_atoms({}, "O")
+    ('4', '', '0')
+    """
+    own = {site: value for site, value in values.items() if element_of(site) == element}
+    found = {*own.values()} | ({"0"} if element not in own else set())
+    return found.pop() if len(found) == 1 else ""
+
+
 def check_sites(values: Mapping[str, object], key: str, type_map: Sequence[str]) -> Iterator[Problem]:
     """Yield sites of elements that never occur."""
     for site in values:

@@ -31,7 +31,7 @@ _DUDAREV = 2
 _POTENTIALS = re.compile(r"LEXCH\s*=\s*([A-Za-z]\w?)\s")
 _DECIMALS = {"ENCUT": 1, "SIGMA": 2, "ISMEAR": 0, "ISPIN": 0, "IVDW": 0, "AEXX": 4, "HFSCREEN": 4}
 _OF_HUBBARD = ("LDAUL", "LDAUU", "LDAUJ")
-_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR", "LUSE_VDW")
+TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR", "LUSE_VDW")
 _WITHOUT_SIGMA = {"-2", "-4", "-5", "-14", "-15"}
 """Given occupations, and tetrahedra."""
 _SAME_IVDW = {"10": "1", "20": "2"}
@@ -44,7 +44,7 @@ def told_in_outcar(head: str, symbols: Sequence[str]) -> Told:
     printed = head[: echo.start(1)] + head[echo.end(1) :] if echo else head
     tags = {name.upper(): value for name, value in _GIVEN.findall(echo[1])} if echo else {}
     tags = OFF | tags if tags else tags
-    for name in (*_DECIMALS, *_TRUTHS, "GGA"):
+    for name in (*_DECIMALS, *TRUTHS, "GGA"):
         if found := re.search(_TAG.format(_SIGMA if name == "SIGMA" else name), printed, re.MULTILINE):
             tags[name] = found[1]
     if named := _NAMED.search(printed):
@@ -61,7 +61,7 @@ def told_in_vasprun(incar: ET.Element | None, parameters: ET.Element, atominfo: 
     """Return what three elements of a vasprun.xml tell; the first is the INCAR, which VASP repeats there."""
     names = {"ENCUT": "ENMAX"}
     tags = {} if incar is None else dict(OFF)
-    for name in (*_DECIMALS, *_TRUTHS, "GGA", "METAGGA"):
+    for name in (*_DECIMALS, *TRUTHS, "GGA", "METAGGA"):
         for element in (parameters, incar):
             found = None if element is None else element.findtext(f".//i[@name='{names.get(name, name)}']")
             if found and found.strip():
@@ -84,7 +84,7 @@ def tell(tags: Mapping[str, str], symbols: Sequence[str], titles: Sequence[str],
     told["IVDW"] = _SAME_IVDW.get(told["IVDW"], told["IVDW"])
     told["GGA"] = _word(tags.get("GGA", "")) or _functional_of(titles)
     told["METAGGA"] = _word(tags.get("METAGGA", ""))[:5]
-    told |= {name: _word(tags.get(name, ""))[:1] for name in _TRUTHS}
+    told |= {name: _word(tags.get(name, ""))[:1] for name in TRUTHS}
     told["METAGGA"] = "none" if told["METAGGA"] in {"F", "NONE"} else told["METAGGA"]
     unused = _unused(told)
     told |= _by_element("TITEL", symbols, titles)

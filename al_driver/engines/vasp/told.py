@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from al_driver.data.formats.vasp_head import OFF, describe_u, tell
+from al_driver.data.formats.vasp_head import OFF, TRUTHS, describe_u, tell
 from al_driver.data.reference import Told
-from al_driver.engines.sites import element_of
+from al_driver.engines.sites import shared_by_atoms
 from al_driver.engines.vasp.incar import Tags, is_true, number
 from al_driver.engines.vasp.potentials import Potential
 from al_driver.engines.vasp.sites import Hubbard
 
 _DEFAULTS = {"ISMEAR": 1.0, "SIGMA": 0.2, "ISPIN": 1.0, "AEXX": 0.25, "HFSCREEN": 0.0}
-_TRUTHS = ("LHFCALC", "LSORBIT", "LNONCOLLINEAR", "LUSE_VDW")
 
 
 def told_of(
@@ -37,7 +36,7 @@ def _told_of(
     found = {name: str(number(tags, name, default)) for name, default in _DEFAULTS.items()}
     found |= {"ENCUT": str(number(tags, "ENCUT", 0))} if "ENCUT" in tags else {}
     found |= {"ISPIN": "2"} if magmoms else {}
-    found |= {name: "T" if is_true(tags, name) else "F" for name in _TRUTHS}
+    found |= {name: "T" if is_true(tags, name) else "F" for name in TRUTHS}
     found["IVDW"] = str(number(tags, "IVDW", 1.0 if is_true(tags, "LVDW") else 0.0))
     found["METAGGA"] = tags.get("METAGGA", OFF["METAGGA"])
     found["GGA"] = tags.get("GGA", functionals.pop() if len(functionals) == 1 else "")
@@ -50,8 +49,4 @@ def _hubbard(tags: Tags, symbol: str, ldau: Mapping[str, Hubbard]) -> str:
     if not ldau:
         return "" if is_true(tags, "LDAU") else "0"
     scheme = number(tags, "LDAUTYPE", 2)
-    own = {site: describe_u(one.u, one.j, scheme) for site, one in ldau.items() if element_of(site) == symbol}
-    if not own:
-        return "0"
-    values = set(own.values()) if symbol in own else {*own.values(), "0"}
-    return values.pop() if len(values) == 1 else ""
+    return shared_by_atoms({site: describe_u(one.u, one.j, scheme) for site, one in ldau.items()}, symbol)

@@ -1,7 +1,8 @@
 """The statement that ends a run: of how many frames of each structure the forces are right, and how stable it runs.
 
 Frames without a label count as bad, and a trajectory that a guard or a crash ended as one that did not survive: what is
-not known is not in the model's favour. Errors eV/Å, temperatures K, pressures bar.
+not known is not in the model's favour. Frames that a guard cut away were not drawn from: where most trajectories ended
+early, or many frames failed, the others prove nothing. Errors eV/Å, temperatures K, pressures bar.
 """
 
 import math
@@ -12,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from al_driver.query.verdict import closing_size, clustered_interval, look_confidence, lower_limit, upper_limit
+from al_driver.query.verdict import (
+    MOST_BROKEN,
+    closing_size,
+    clustered_interval,
+    look_confidence,
+    lower_limit,
+    upper_limit,
+)
 
 Floats = NDArray[np.float64]
 
@@ -37,17 +45,25 @@ class ClosingFrame:
 
     @property
     def is_bad(self) -> bool:
-        return bool((self.errors > self.targets).any())
+        return not (self.errors <= self.targets).all()
 
 
 @dataclass(frozen=True)
 class Survival:
-    """The trajectories of one structure: how many there were, and how many reached their last step."""
+    """The trajectories of one structure: how many there were, and how many reached their last step.
+
+    Attributes
+    ----------
+    n_frames, n_failed
+        Frames that were scored, and those whose score is beyond sense or not finite.
+    """
 
     n: int
     n_ended: int
     temperatures: tuple[float, ...]
     pressures: tuple[float, ...]
+    n_frames: int
+    n_failed: int
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,7 @@ def state_structure(
     """
     n, n_bad = len(frames) + n_lost, sum(frame.is_bad for frame in frames) + n_lost
     limit = upper_limit(n_bad, n, demand.own_confidence) if n else 1.0
+    unstable = _why_unstable(survival, demand)
     return {
         "structure": name,
         "frames": n,
@@ -91,12 +108,22 @@ def state_structure(
         "bad": n_bad,
         "without_label": n_lost,
         "bad_at_most": limit,
-        "met": limit <= demand.max_bad_fraction * (1 + 1e-12),
+        "unstable": unstable,
+        "met": unstable is None and limit <= demand.max_bad_fraction * (1 + 1e-12),
         **_state_atoms(frames, demand.confidence),
         "trajectories": survival.n,
         "survived": survival.n_ended,
         "survival_at_least": lower_limit(survival.n_ended, survival.n, demand.own_confidence) if survival.n else 0.0,
     }
+
+
+def _why_unstable(survival: Survival, demand: Demand) -> str | None:
+    """Say why the frames that were drawn from prove nothing; None where they do."""
+    if survival.n - survival.n_ended > MOST_BROKEN * survival.n:
+        return f"{survival.n - survival.n_ended} of {survival.n} trajectories of the final model ended early"
+    if survival.n_failed > demand.max_bad_fraction * survival.n_frames:
+        return f"{survival.n_failed} of {survival.n_frames} frames of the final model failed"
+    return None
 
 
 def _state_atoms(frames: Sequence[ClosingFrame], confidence: float) -> dict[str, Any]:
@@ -106,7 +133,7 @@ def _state_atoms(frames: Sequence[ClosingFrame], confidence: float) -> dict[str,
     names = sorted({frame.trajectory for frame in frames})
     groups = [[frame for frame in frames if frame.trajectory == name] for name in names]
     sizes = [sum(len(frame.errors) for frame in group) for group in groups]
-    bad = [float(sum((frame.errors > frame.targets).sum() for frame in group)) for group in groups]
+    bad = [float(sum((~(frame.errors <= frame.targets)).sum() for frame in group)) for group in groups]
     squares = [float(sum((frame.errors**2).sum() / 3 for frame in group)) for group in groups]
     share, share_interval = clustered_interval(bad, sizes, confidence)
     mean, interval = clustered_interval(squares, sizes, confidence)

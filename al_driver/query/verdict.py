@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_BROKEN = 0.5
+"""Where a larger share of the trajectories ended early, their few sound frames prove nothing."""
+
 
 def upper_limit(n_hits: int, n: int, confidence: float) -> float:
     """Return the one-sided upper limit of a share of which ``n_hits`` of n were seen.

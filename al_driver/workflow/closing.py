@@ -173,8 +173,9 @@ def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand, labell
             ClosingFrame(str(atoms.info["task"]), errors, wanted)
         )
     summary = Record.read(queried)
-    drawn = {part["structure"]: part["audits"] for part in summary.result["by_structure"]} if summary else {}
-    survivals = _survivals(params, explored, stage)
+    counts = {part["structure"]: part for part in summary.result["by_structure"]} if summary else {}
+    drawn = {name: part["audits"] for name, part in counts.items()}
+    survivals = _survivals(params, explored, stage, counts)
     parts = []
     for name, survival in survivals.items():
         own = frames.get(name, [])
@@ -195,8 +196,10 @@ def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand, labell
     return statement | {"text": describe_statement(statement)}
 
 
-def _survivals(params: RunParams, explored: Path, stage: Stage) -> dict[str, Survival]:
-    """Return how the trajectories of each structure ended; those that never began did not survive."""
+def _survivals(
+    params: RunParams, explored: Path, stage: Stage, counts: dict[str, dict[str, Any]]
+) -> dict[str, Survival]:
+    """Return how the trajectories of each structure ended, those that never began early; ``counts`` of its frames."""
     wanted = make_trajectories(
         params.explore, stage, read_entries(params.explore, params.type_map), seed=0, iteration=0
     )
@@ -208,14 +211,18 @@ def _survivals(params: RunParams, explored: Path, stage: Stage) -> dict[str, Sur
         own = [trajectory for trajectory in wanted if trajectory.structure == name]
         temperatures = sorted({end for trajectory in own for end in trajectory.temperature})
         pressures = sorted({trajectory.pressure for trajectory in own if trajectory.pressure is not None})
-        found[name] = Survival(len(own), n_ended[name], tuple(temperatures), tuple(pressures))
+        frames, failed = (counts.get(name, {}).get(key, 0) for key in ("frames", "failed"))
+        found[name] = Survival(
+            len(own), n_ended[name], tuple(temperatures), tuple(pressures), n_frames=frames, n_failed=failed
+        )
     return found
 
 
 def lacks_frames(statement: dict[str, Any]) -> bool:
     """Say whether nothing but the number of its frames keeps a closing audit from showing what it should."""
     needed = statement["frames_needed"]
-    return not any(part["bad"] or part["frames"] >= needed for part in statement["structures"] if not part["met"])
+    parts = [part for part in statement["structures"] if not part["met"]]
+    return not any(part["unstable"] or part["bad"] or part["frames"] >= needed for part in parts)
 
 
 def why_not_met(statement: dict[str, Any]) -> str | None:
@@ -223,6 +230,8 @@ def why_not_met(statement: dict[str, Any]) -> str | None:
     for part in statement["structures"]:
         if part["met"]:
             continue
+        if part["unstable"]:
+            return f"closing audit of {part['structure']}: {part['unstable']}, so that the others prove nothing"
         if part["frames"] < statement["frames_needed"]:
             return (
                 f"closing audit of {part['structure']}: {part['frames']} independent frames, and "

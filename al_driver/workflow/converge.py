@@ -3,9 +3,8 @@
 from typing import Any
 
 from al_driver.query.params import QueryParams
+from al_driver.query.verdict import MOST_BROKEN
 
-MOST_BROKEN = 0.5
-"""Where a larger share of the trajectories ended early, their few sound frames prove nothing."""
 MOST_OUTSIDE = 3.0
 """A frame is above the scores of n like it with probability 1 / (n + 1); so many times as many are still no change."""
 

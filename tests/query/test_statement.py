@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from al_driver.query.statement import ClosingFrame, Demand, Survival, describe_statement, state_structure
 
 DEMAND = Demand(0.05, 0.95, 1, 1)
-LIVES = Survival(10, 10, (300.0, 600.0), ())
+LIVES = Survival(10, 10, (300.0, 600.0), (), 1000, 0)
 
 
 def frames(n: int, bad: int = 0) -> list[ClosingFrame]:
@@ -37,8 +37,29 @@ def test_a_frame_without_a_label_counts_as_bad() -> None:
     assert (nothing["bad_at_most"], nothing["met"], nothing["force_rmse"]) == (1.0, False, None)
 
 
+def test_errors_that_are_no_numbers_are_no_small_errors() -> None:
+    made = frames(59)
+    made[7].errors[1] = np.nan
+    part = state_structure("si", made, 0, LIVES, DEMAND)
+    assert (part["bad"], part["met"]) == (1, False) and part["bad_atoms"] == pytest.approx(1 / 236)
+
+
+@pytest.mark.parametrize(
+    ("ended", "failed", "why"),
+    [
+        (5, 50, None),
+        (4, 0, "6 of 10 trajectories of the final model ended early"),
+        (10, 51, "51 of 1000 frames of the final model failed"),
+    ],
+)
+def test_clean_frames_of_unstable_dynamics_prove_nothing(ended: int, failed: int, why: str | None) -> None:
+    """What a guard cut away was not drawn from: the frames before it are all fine."""
+    part = state_structure("si", frames(59), 0, Survival(10, ended, (300.0,), (), 1000, failed), DEMAND)
+    assert (part["bad"], part["unstable"], part["met"]) == (0, why, why is None)
+
+
 def test_numbers_beside_it() -> None:
-    part = state_structure("si", frames(60, bad=6), 0, Survival(10, 7, (300.0,), (0.0, 1e4)), DEMAND)
+    part = state_structure("si", frames(60, bad=6), 0, Survival(10, 7, (300.0,), (0.0, 1e4), 1000, 0), DEMAND)
     assert part["bad_atoms"] == pytest.approx(6 / 240)
     assert part["force_rmse"] == pytest.approx(np.sqrt((0.01 + 0.0025 + 0.04 + 0.0225) / 12), rel=1e-9)
     low, high = part["bad_atoms_interval"]

@@ -213,6 +213,25 @@ def test_a_closing_audit_that_lacks_frames_says_no_word_of_errors(
     assert verdict.reason.endswith("are needed; explore longer (n_steps) or at more conditions")
 
 
+def test_a_final_model_that_explodes_has_not_converged(tmp_path: Path, tasks: Tasks) -> None:
+    """Lesson 34: its frames before a guard ended it are fine, and no others are drawn."""
+    folder = make_target_run(tmp_path / "run", **HAPPY)
+    tasks.stop_before = "closing/1/query/scores"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    tasks.stop_before = None
+    for output in sorted((folder / "work/closing/look.001/explore").glob("task.*/output"))[:3]:
+        output.write_text("Fix halt condition for fix-id guard_force met on step 10 with value 60\n")
+    verdict = run(folder)
+    statement = read_json(folder / "work/closing/look.001/statement.json")
+    assert statement["structures"][0]["bad"] == 0 and not statement["met"]
+    assert verdict.statement is not None and verdict.statement["look"] == 2  # it learnt on
+    assert closing.why_not_met(statement) == (
+        "closing audit of si: 3 of 4 trajectories of the final model ended early, so that the others prove nothing"
+    )
+    assert not closing.lacks_frames(statement)
+
+
 @pytest.mark.usefixtures("tasks")
 @pytest.mark.parametrize(("most", "learnt", "state"), [(24, 15, "converged"), (18, 9, "not_converged")])
 def test_max_labels_keeps_back_what_a_closing_audit_needs(tmp_path: Path, most: int, learnt: int, state: str) -> None:

@@ -25,6 +25,8 @@ BAND = 300.0
 """Width of a temperature band, K: the first around 0, the next around 300, 600 …"""
 GROUP_SIZE = 40
 """Audits of one structure and band that are needed for a factor of their own."""
+HOPELESS = 1e30
+"""A factor where too many audits have an error and no score: no bound follows from a score then, not even of 0."""
 ENOUGH = 100
 """So many of the newest audits set a factor; more, and older models would speak for the one that is asked."""
 SMALLEST_FIT, MOST_FITTED = 5, 300
@@ -101,17 +103,21 @@ class Calibration(Params):
         """Return the bound on an audit's error, eV/Å; None where there is none."""
         end = math.nan if audit.ramped else audit.temperature
         factor = self.factor(audit.structure, (audit.temperature, end))
-        return None if factor is None or audit.score > factor.largest else factor.a * (audit.score + self.beta)
+        if factor is None or audit.score > factor.largest:
+            return None
+        return factor.a if factor.a >= HOPELESS else factor.a * (audit.score + self.beta)
 
     def threshold(self, factor: Factor) -> float:
-        """Return the score above which a bound exceeds the target."""
-        return max(self.target / factor.a - self.beta, 0.0) if factor.a > 0 else math.inf
+        """Return the score above which a bound exceeds the target; below 0 where every bound does."""
+        if factor.a >= HOPELESS:
+            return -1.0
+        return self.target / factor.a - self.beta if factor.a > 0 else math.inf
 
     def lower(self, factor: Factor | None) -> float:
         """Return the score from which on a frame is to be labelled; 0, every frame, where there is no bound."""
         if factor is None:
             return 0.0
-        return min(self.threshold(factor), float(np.nextafter(factor.largest, math.inf)))
+        return max(min(self.threshold(factor), float(np.nextafter(factor.largest, math.inf))), 0.0)
 
     @classmethod
     def fit(cls, audits: Sequence[Audit], targets: dict[str, float], coverage: float) -> Self:
@@ -198,7 +204,7 @@ def _make_factor(audits: Sequence[Audit], targets: dict[str, float], coverage: f
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(errors > 0, errors / (scores + beta), 0.0)
     a = conformal_factor(ratios, coverage)
-    return Factor(a=1e30 if a is None or not math.isfinite(a) else a, n=len(audits), largest=float(scores.max()))
+    return Factor(a=HOPELESS if a is None or not math.isfinite(a) else a, n=len(audits), largest=float(scores.max()))
 
 
 def _arrays(audits: Sequence[Audit], targets: dict[str, float]) -> tuple[Floats, Floats]:

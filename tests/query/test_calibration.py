@@ -127,7 +127,9 @@ def test_the_window_begins_where_the_bound_meets_the_target() -> None:
     too_few = Calibration.fit([make_audit(0.1, 0.2)] * 8, TARGETS, 0.9)
     assert (too_few.general, too_few.lower(None), too_few.n_needed) == (None, 0.0, 9)
     hopeless = Calibration.fit([make_audit(0.0, 1.0)] * 9, TARGETS, 0.9)
-    assert 0.0 < hopeless.lower(hopeless.general) < 1e-20  # every frame with a score
+    assert hopeless.general is not None
+    assert hopeless.lower(hopeless.general) == 0.0  # every frame, those without a score too
+    assert hopeless.threshold(hopeless.general) < 0.0 and hopeless.bound(make_audit(0.0, 1.0)) == 1e30
 
 
 def test_elements_count_in_proportion_to_their_targets() -> None:

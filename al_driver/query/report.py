@@ -144,6 +144,7 @@ def make_summary(job: QueryJob, census: dict[str, Census], choice: Choice) -> di
             **_count(seen.counts),
             "selected": chosen.count(name),
             **_count_audits(job, seen, [frame for frame in choice.frames if frame.structure == name]),
+            **({"unsound": choice.unsound[name]} if choice.unsound.get(name) else {}),
         }
         for name, seen in census.items()
     ]

@@ -7,7 +7,7 @@ the blocks they are read in, and only the head of each line is kept: memory does
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +23,8 @@ from al_driver.query.lines import ENTRY, LINE_LENGTH, Entries, Line, Orders, Que
 from al_driver.query.window import CANDIDATE, FAILED, Scored
 
 LARGEST_BATCH = 256
+UNSOUND = ("too_close", "not_finite", "no_coordinates")
+"""Why a frame is passed over that another, just as likely, must not stand for: it is one on which a model failed."""
 SAME_WITHIN = 0.01
 """Two frames are duplicates when no atom, and no periodic cell vector, differs by as much, Å."""
 
@@ -122,6 +124,8 @@ class Choice:
     """All frames had failed; these are the soundest."""
     skipped: dict[str, int]
     """Frames passed over: ``labelled``, ``duplicate``, ``too_close``, ``not_finite``, ``no_coordinates``."""
+    unsound: dict[str, int] = field(default_factory=dict)
+    """Of each structure: audit frames that were drawn and passed over because nothing can be calculated of them."""
 
 
 ReadFrames = Callable[[int, set[int]], Iterator[tuple[int, Atoms]]]
@@ -195,7 +199,7 @@ class Chooser:
         """Return why a frame must not be labelled; empty if it may, which then counts as chosen."""
         if atoms is None:
             return "no_coordinates"
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        if not all(np.isfinite(values).all() for values in (atoms.positions, atoms.cell.array, _forces(atoms))):
             return "not_finite"
         if self._is_too_close(atoms):
             return "too_close"
@@ -207,6 +211,12 @@ class Chooser:
             return "duplicate"
         alike.append(frame)
         return ""
+
+
+def _forces(atoms: Atoms) -> NDArray[np.float64]:
+    """Return the forces of the model that drove, shape (n_atoms, 3), or none where they were not written."""
+    forces: NDArray[np.float64] = atoms.arrays.get("forces", np.empty((0, 3)))
+    return forces
 
 
 def are_duplicates(first: Atoms, second: Atoms) -> bool:
@@ -241,7 +251,7 @@ def choose_frames(
     orders
         How candidates are picked from their lines; the first in line are taken when None.
     """
-    audits = _choose_audits(census, budget, chooser)
+    audits, unsound = _choose_audits(census, budget, chooser)
     if budget is not None:
         budget -= len(audits)
     taken = {(frame.task, frame.step) for frame in audits}
@@ -261,16 +271,25 @@ def choose_frames(
             frames += chooser.choose(name, line, share)
     places = {name: place for place, name in enumerate(census)}
     both = sorted([*audits, *frames], key=lambda frame: (places[frame.structure], frame.task, frame.step))
-    return Choice(tuple(both), fallback and bool(frames), dict(chooser.skipped))
+    return Choice(tuple(both), fallback and bool(frames), dict(chooser.skipped), unsound)
 
 
-def _choose_audits(census: dict[str, Census], budget: int | None, chooser: Chooser) -> list[Selected]:
-    """Take the audit frames of each structure; a budget that is too small is shared evenly."""
+def _choose_audits(
+    census: dict[str, Census], budget: int | None, chooser: Chooser
+) -> tuple[list[Selected], dict[str, int]]:
+    """Take the audit frames of each structure; a budget that is too small is shared evenly.
+
+    Returns
+    -------
+    The frames, and how many of each structure were `UNSOUND`.
+    """
     lines = {name: seen.audits.ranked() for name, seen in census.items()}
     most = [min(seen.n_audits, len(line)) for seen, line in zip(census.values(), lines.values(), strict=True)]
     shares = share_out(budget, [Fraction(1)] * len(most), most)
-    return [
-        replace(frame, audit=True)
-        for (name, line), share in zip(lines.items(), shares, strict=True)
-        for frame in (chooser.choose(name, line, share) if share else ())
-    ]
+    audits: list[Selected] = []
+    unsound: dict[str, int] = {}
+    for (name, line), share in zip(lines.items(), shares, strict=True):
+        before = sum(chooser.skipped[reason] for reason in UNSOUND)
+        audits += (replace(frame, audit=True) for frame in (chooser.choose(name, line, share) if share else ()))
+        unsound[name] = sum(chooser.skipped[reason] for reason in UNSOUND) - before
+    return audits, unsound

@@ -174,7 +174,7 @@ def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand, labell
         )
     summary = Record.read(queried)
     counts = {part["structure"]: part for part in summary.result["by_structure"]} if summary else {}
-    drawn = {name: part["audits"] for name, part in counts.items()}
+    drawn = {name: part["audits"] + part.get("unsound", 0) for name, part in counts.items()}
     survivals = _survivals(params, explored, stage, counts)
     parts = []
     for name, survival in survivals.items():

@@ -274,6 +274,23 @@ def test_a_frame_that_is_not_there_or_not_finite_is_passed_over() -> None:
     assert choice.skipped == {"no_coordinates": 1, "not_finite": 1}
 
 
+def test_audits_that_are_passed_over_for_what_they_are_do_not_vanish() -> None:
+    """Frames with atoms too close, or forces that are no numbers, show where the model fails."""
+
+    def read_some(task: int, steps: set[int]) -> Iterator[tuple[int, Atoms]]:
+        for step, atoms in read_frames(task, steps):
+            atoms.arrays["forces"] = np.full((2, 3), np.nan if step == 40 else 1.0)
+            yield step, atoms
+
+    seen = take_census({"x": [0.2] * 6}, 1)
+    seen.n_audits = 4
+    seen.audits.add(seen.candidates.ranked())
+    chooser = Chooser(read_some, lambda atoms: atoms.positions[0, 0] == 1.1e-3 * 20, ["Si"], set())
+    choice = choose_frames({"a": seen}, budget=None, chooser=chooser)
+    assert [frame.step for frame in choice.frames if frame.audit] == [10, 30, 50, 60]
+    assert choice.unsound == {"a": 2}
+
+
 def test_the_soundest_are_chosen_where_all_failed() -> None:
     census = {
         "a": take_census({"x": [9.0, 0.4, np.nan, np.inf, 0.3, 0.5]}, cap=2),

@@ -16,6 +16,11 @@ COMPRESSED = (".gz", ".bz2", ".zst", ".xz", ".lzma", ".lz4")
 _NESTING = frozenset({"if", "run"})  # their quoted arguments are commands
 _STYLES = {"pair_style": slice(1, None), "compute": slice(3, None), "fix": slice(3, 4), "variable": slice(2, 3)}
 """Commands that can start Python by a style, and which of their words may name it."""
+_PUSHING = frozenset({
+    "addforce", "aveforce", "colvars", "drag", "efield", "freeze", "gravity", "indent", "langevin", "lineforce",
+    "planeforce", "plumed", "restrain", "setforce", "smd", "spring", "ttm", "viscous",
+})  # fmt: skip
+"""Fixes that change forces after the potential."""
 _UNSAFE_STYLES = frozenset({"python", "unified", "mliappy", "kim"})
 _WORD = re.compile(r'"""(.*?)"""|"([^"]*)"|\'([^\']*)\'|(\S+)', re.DOTALL)
 _QUOTED = re.compile(r'""".*?"""|"[^"]*"|\'[^\']*\'', re.DOTALL)
@@ -34,6 +39,21 @@ def find_refused(script: str) -> list[str]:
     commands = list(_commands(script))
     numbers = _find_numbers(commands)
     return [line for line in commands if _is_refused(line, numbers)]
+
+
+def find_pushed(script: str) -> str | None:
+    """Return the style of a fix that adds to, or sets, the forces that a dump then shows; None where none does.
+
+    What ``fix store/force`` has kept before the first of them can be dumped in their place.
+    """
+    for line in _commands(script):
+        words = line.split()
+        style = words[3] if len(words) > 3 and words[0] == "fix" else ""
+        if style == "store/force":
+            return None
+        if style in _PUSHING or style.startswith(("wall/", "spring/", "langevin/")):
+            return style
+    return None
 
 
 def read_error(output: Path) -> str | None:

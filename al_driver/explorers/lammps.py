@@ -14,7 +14,7 @@ from ase import Atoms
 from al_driver.data.frames import SITE_COLUMNS
 from al_driver.data.lammps import read_rotation, read_sites, write_data
 from al_driver.data.lammps_dump import dump_steps, iter_steps, last_step, read_dump
-from al_driver.data.lammps_script import has_ended, last_lines, read_error, read_halt, read_version
+from al_driver.data.lammps_script import find_pushed, has_ended, last_lines, read_error, read_halt, read_version
 from al_driver.data.lammps_wheel import unwrap
 from al_driver.errors import ConfigError, EngineError, Problem
 from al_driver.explorers.base import Explorer, Job, Outcome, Trajectory
@@ -149,7 +149,14 @@ class LammpsExplorer(Explorer):
 
     def check_forces(self) -> Iterator[Problem]:
         if self.template is not None and self.template.is_file():
-            words = set(self.template.read_text(encoding="utf-8", errors="replace").split())
+            text = self.template.read_text(encoding="utf-8", errors="replace")
+            words = set(text.split())
+            if pushed := find_pushed(text):
+                message = (
+                    f"fix {pushed} changes forces before they are dumped, and audit frames need those of the model "
+                    "alone: dump what a `fix store/force` before it keeps (dump_modify colname fx)"
+                )
+                yield Problem(message, "template", self.template)
             if not {"fx", "fy", "fz"} <= words:
                 message = "dumps no forces (fx fy fz), and audit frames need those of the model that explores"
                 yield Problem(message, "template", self.template)

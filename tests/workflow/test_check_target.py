@@ -59,7 +59,14 @@ def test_a_template_must_dump_forces(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "run", explore=explore, query={"target_force_error": 0.1})
     (problem,) = check_target(read_param(folder))
     assert problem.file == template and "dumps no forces (fx fy fz)" in problem.message
-    template.write_text("dump t all custom 10 traj id type x y z fx fy fz\n")
+    dump = "dump t all custom 10 traj id type x y z fx fy fz\n"
+    template.write_text(dump)
+    assert list(check_target(read_param(folder))) == []
+    for fix in ("langevin {{ temperature }} 300 0.1 {{ seed }}", "setforce 0 0 0", "wall/lj93 zlo 0 1 1 2.5"):
+        template.write_text(f"# no fix\nfix h all {fix}\n{dump}")
+        (problem,) = check_target(read_param(folder))
+        assert problem.message.startswith(f"fix {fix.split()[0]} changes forces before they are dumped")
+    template.write_text(f"fix f all store/force\nfix h all langevin 300 300 0.1 1\n{dump}")
     assert list(check_target(read_param(folder))) == []
 
 

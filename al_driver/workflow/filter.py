@@ -66,11 +66,15 @@ def filter_run(directory: Path | str, rule: Rule) -> dict[str, Any]:
             f"{folder.root} has no audit frames, which say what a score is worth in eV/Å: its input had a window.\n"
             "  Give --lower and --upper; or run with `target_force_error`."
         )
+    saved = 0  # labels that the rule has left of what the run spent
     for index in folder.iterations():
         query = folder.step(index, "query")
         if Record.read(query):
             job = read_job(query / SCORES_DIR / QUERY_JOB_FILE)
+            if job.labels_left is not None:
+                job = job.model_copy(update={"labels_left": max(job.labels_left + saved, 0)})
             iterations.append({"iteration": index, **_filter(query, job, rule, audits)})
+            saved += iterations[-1]["was"]["selected"] - iterations[-1]["selected"]
         audits += _read_audits(folder, index)
     if not iterations:
         raise ConfigError(f"{folder.root} has no finished query yet.")
@@ -116,7 +120,7 @@ def _filter(query: Path, job: QueryJob, rule: Rule, audits: Sequence[Audit]) -> 
         calibration = Calibration.fit(audits, dict.fromkeys(job.type_map, rule.target), job.query.coverage)
         n_audits = job.n_audits
     bounds = _Bounds(job, rule, calibration)
-    census = {name: Census(job.cap(name), n_audits) for name in job.structures}
+    census = {name: Census(job.cap(name)) for name in job.structures}
     sound = dict.fromkeys(job.structures, 0)
     for rows in read_table(query / FRAMES_FILE):
         for name in dict.fromkeys(rows.task.tolist()):
@@ -125,12 +129,15 @@ def _filter(query: Path, job: QueryJob, rule: Rule, audits: Sequence[Audit]) -> 
             structure = next(task.structure for task in job.tasks if task.name == name.decode())
             census[structure].counts += np.bincount(classes, minlength=3)
             sound[structure] += int(np.isfinite(mine.score[: len(classes)]).sum())
-    selected = _select(census, sound, job.query.max_labels_per_iteration)
+    before = read_json(query / SUMMARY_FILE)
+    independent = {part["structure"]: part.get("independent") for part in before["by_structure"]}
+    for name, seen in census.items():
+        seen.n_audits = min(n_audits, independent.get(name) or sound[name])
+    selected = _select(census, sound, job.budget)
     by_structure: list[dict[str, Any]] = [
         {"structure": name, **_count(seen), "selected": count}
         for (name, seen), count in zip(census.items(), selected, strict=True)
     ]
-    before = read_json(query / SUMMARY_FILE)
     totals = {name: sum(part[name] for part in by_structure) for name in ("frames", *NAMES, "selected")}
     bounded = None if calibration is None else calibration.general is not None
     return {

@@ -24,12 +24,12 @@ MD = [
 NAMES = ("frames", "accurate", "candidate", "failed", "selected")
 
 
-def make_query(root: Path, query: dict[str, Any]) -> dict[str, Any]:
+def make_query(root: Path, query: dict[str, Any], **keys: Any) -> dict[str, Any]:
     """Run a query, and leave it as a step of a run does; return its summary."""
     iteration = root / "work/iter.0000"
     for task, scores in enumerate(MD):
         write_md(iteration, task, scores)
-    folder = write_job(iteration, ["a", "b", "b"], query=query, max_select={"b": 2})
+    folder = write_job(iteration, ["a", "b", "b"], query=query, max_select={"b": 2}, **keys)
     summary, _, _ = run(folder)
     (folder / "scores").mkdir()
     shutil.copy(folder / "query.json", folder / "scores/query.json")
@@ -55,6 +55,18 @@ def test_another_window_as_if_it_had_been_the_run_s(tmp_path: Path, lower: float
     assert found["was"]["candidate"] == 10
 
 
+def test_what_was_left_of_max_labels_limits_another_window_too(tmp_path: Path) -> None:
+    truth = make_query(tmp_path, QUERY, labels_left=4)
+    work = tmp_path / "work"
+    assert truth["selected"] == 4
+    shutil.copytree(work / "iter.0000", work / "iter.0001")
+    path = work / "iter.0001/query/scores/query.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels_left": 1}))
+    assert [found["selected"] for found in filter_run(work, Rule(0.1, 0.3))["iterations"]] == [4, 1]
+    assert [found["selected"] for found in filter_run(work, Rule(0.25, 0.3))["iterations"]] == [4, 1]
+    assert [found["selected"] for found in filter_run(work, Rule(0.28, 0.3))["iterations"]] == [2, 2]  # saved two
+
+
 def test_a_target_needs_audits(tmp_path: Path) -> None:
     make_query(tmp_path, QUERY)
     with pytest.raises(ConfigError, match="has no audit frames"):
@@ -75,6 +87,15 @@ def test_a_target_from_the_audits_that_were_known(tmp_path: Path) -> None:
     assert (first["has_bound"], first["candidate"], first["failed"]) == (False, 23, 1)
     assert (second["has_bound"], second["accurate"]) == (True, 12)
     assert second["candidate"] == 11  # 0.15 … 0.5; not a number has failed
+    query = work / "iter.0001/query"
+    for path, keys in ((query / "scores/query.json", {"n_audits": 4}), (query / "summary.json", {})):
+        content = json.loads(path.read_text()) | keys
+        if not keys:  # as a run with a target tells it
+            for part, independent in zip(content["by_structure"], (1, 6), strict=True):
+                part["independent"] = independent
+        path.write_text(json.dumps(content))
+    parts = filter_run(tmp_path, Rule(target=0.3))["iterations"][1]["by_structure"]
+    assert [part["selected"] for part in parts] == [1 + 3, 4 + 2]  # audits, no more than were independent, and a cap
     (_, second) = filter_run(tmp_path, Rule(target=3.0))["iterations"]
     assert second["candidate"] == 6  # above 0.25: outside what was calibrated
 

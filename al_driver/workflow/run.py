@@ -270,6 +270,8 @@ def _run_stages(loop: Loop, params: RunParams) -> Verdict:
             if reason is None and (query.stop_when_converged or not query.has_target):
                 break
             if loop.labels_to_learn() == 0:
+                if reason is None and query.has_target and is_last:
+                    break  # what is kept back for the closing audit is left
                 return Verdict(
                     "not_converged",
                     f"max_labels ({query.max_labels}) are spent; stage {number}: {reason or 'more could be learnt'}",

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fake_run
 import pytest
 from fake_run import JOB, PARAM, Tasks, make_folder, patch, read_result, run, write_param
 
@@ -213,15 +214,19 @@ def test_a_closing_audit_that_lacks_frames_says_no_word_of_errors(
     assert verdict.reason.endswith("are needed; explore longer (n_steps) or at more conditions")
 
 
-def test_a_final_model_that_explodes_has_not_converged(tmp_path: Path, tasks: Tasks) -> None:
+@pytest.mark.usefixtures("tasks")
+def test_a_final_model_that_explodes_has_not_converged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lesson 34: its frames before a guard ended it are fine, and no others are drawn."""
+    explore = fake_run._explore
+
+    def explode(directory: Path) -> None:
+        explore(directory)
+        if "look.001" in str(directory) and "task.000003" not in str(directory):
+            text = "Fix halt condition for fix-id guard_force met on step 10 with value 60\nTotal wall time: 0:00:00\n"
+            (directory / "output").write_text(text)
+
+    monkeypatch.setattr(fake_run, "_explore", explode)
     folder = make_target_run(tmp_path / "run", **HAPPY)
-    tasks.stop_before = "closing/1/query/scores"
-    with pytest.raises(KeyboardInterrupt):
-        run(folder)
-    tasks.stop_before = None
-    for output in sorted((folder / "work/closing/look.001/explore").glob("task.*/output"))[:3]:
-        output.write_text("Fix halt condition for fix-id guard_force met on step 10 with value 60\n")
     verdict = run(folder)
     statement = read_json(folder / "work/closing/look.001/statement.json")
     assert statement["structures"][0]["bad"] == 0 and not statement["met"]
@@ -230,12 +235,23 @@ def test_a_final_model_that_explodes_has_not_converged(tmp_path: Path, tasks: Ta
         "closing audit of si: 3 of 4 trajectories of the final model ended early, so that the others prove nothing"
     )
     assert not closing.lacks_frames(statement)
+    record = folder / "work/closing/look.002/query/step.json"
+    content = read_json(record)
+    content["result"]["by_structure"][0]["unsound"] = 1  # drawn, and no label can be had
+    record.write_text(json.dumps(content))
+    again = run(folder).statement
+    assert again is not None and (again["structures"][0]["without_label"], again["met"]) == (1, False)
 
 
 @pytest.mark.usefixtures("tasks")
-@pytest.mark.parametrize(("most", "learnt", "state"), [(24, 15, "converged"), (18, 9, "not_converged")])
-def test_max_labels_keeps_back_what_a_closing_audit_needs(tmp_path: Path, most: int, learnt: int, state: str) -> None:
-    folder = make_target_run(tmp_path / "run", **HAPPY, max_labels=most)
+@pytest.mark.parametrize(
+    ("most", "stops", "learnt", "state"),
+    [(24, True, 15, "converged"), (24, False, 15, "converged"), (18, True, 9, "not_converged")],
+)
+def test_max_labels_keeps_back_what_a_closing_audit_needs(
+    tmp_path: Path, most: int, stops: bool, learnt: int, state: str
+) -> None:
+    folder = make_target_run(tmp_path / "run", **HAPPY, max_labels=most, stop_when_converged=stops)
     verdict = run(folder)
     labelled = [read_json(path)["result"]["labelled"] for path in (folder / "work").glob("iter.*/label/step.json")]
     assert (sum(labelled), verdict.state) == (learnt, state)  # nine are kept back

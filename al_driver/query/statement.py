@@ -151,16 +151,22 @@ def describe_statement(statement: dict[str, Any]) -> str:
     for part in statement["structures"]:
         where = f"{part['structure']} ({'/'.join(map(str, part['atoms'])) or '?'} atoms, {_conditions(part)})"
         errors = (
-            f"in at least {1 - part['bad_at_most']:.1%} of frames no atom's force error exceeds "
+            f"in at least {_floor(1 - part['bad_at_most'], 1)} of frames no atom's force error exceeds "
             f"{statement['target_text']} eV/Å ({part['bad']} of {part['frames']} did, "
-            f"{statement['confidence']:.1%} confidence)"
+            f"{_floor(statement['confidence'], 1)} confidence)"
         )
         if part["force_rmse"] is not None:
             errors += f"; force RMSE {part['force_rmse']:.3g} eV/Å, {part['bad_atoms']:.2%} of atoms above"
         stable = f"{part['survived']} of {part['trajectories']} trajectories reached their end (at least "
-        stable += f"{part['survival_at_least']:.0%} do)"
+        stable += f"{_floor(part['survival_at_least'], 0)} do)"
         sentences.append(f"{where}: {errors}. Stability: {stable}")
     return f"model {statement['model']}: {'. '.join(sentences)}"
+
+
+def _floor(share: float, digits: int) -> str:
+    """Write a share in percent, never as more than it is."""
+    scale = 10**digits
+    return f"{math.floor(100 * scale * share + 1e-6) / scale:.{digits}f}%"
 
 
 def _conditions(part: dict[str, Any]) -> str:

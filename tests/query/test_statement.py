@@ -68,6 +68,13 @@ def test_numbers_beside_it() -> None:
     assert part["survival_at_least"] == pytest.approx(exact)
 
 
+def test_words_promise_no_more_than_is_known() -> None:
+    part = state_structure("si", frames(94), 0, LIVES, DEMAND) | {"survival_at_least": 0.8659}
+    text = describe_statement({"model": "abc", "target_text": "1", "confidence": 1 - 0.05 / 12, "structures": [part]})
+    assert 1 - part["bad_at_most"] == pytest.approx(0.96863, abs=1e-5)
+    assert "in at least 96.8% of frames" in text and "99.5% confidence" in text and "at least 86% do" in text
+
+
 def test_in_words() -> None:
     part = state_structure("si", frames(59), 0, LIVES, DEMAND)
     text = describe_statement({"model": "abc", "target_text": "0.1/0.2", "confidence": 0.95, "structures": [part]})

@@ -1,8 +1,9 @@
 """Frames of reference dynamics, scored by models that have not seen them: what `coverage.py` and `ranking.py` ask.
 
 Cells of 16 atoms, silicon (Stillinger–Weber) or silicon carbide (Erhart–Albe), models of the preset `small`. They learn
-from dynamics up to 600 K and are asked of dynamics at 300, 600, 1200 and 2500 K (a superheated crystal), from other
-starts; frames lie 0.2 ps apart. Scored are
+from dynamics up to 600 K and are asked of dynamics of the crystal at 300, 600 and 1200 K, and of what was molten at
+2500 K, from other starts; frames lie 0.2 ps apart. Cells as small as these have to be far hotter to melt: silicon does
+at 5000 K, and is a liquid at 2500 K then; silicon carbide at 10,000 K, and is a glass then. Scored are
 
 - `kpu`: one model trained with the Kalman filter and its virtual committee, as the driver does;
 - `exact`: that model's exact uncertainty, as `al kpu` calculates it;
@@ -43,6 +44,8 @@ TEMPERATURES = (300, 600, 1200, 2500)
 TRAINED_AT = (300, 600)
 N_TRAIN, N_MEMBERS, KALMAN_STEPS, ADAM_STEPS = 30, 4, 100, 1000
 EVERY = 200  # steps of 1 fs between two frames
+MELT, MELTING = 2500, 15  # K, at which a structure that so many frames molten was is asked about
+MELTS_AT = {"Si": 5000, "SiC": 10_000}
 SYSTEMS: dict[str, tuple[Atoms, list[str], dict[str, Any]]] = {
     "Si": (
         bulk("Si", cubic=True, a=5.43), ["Si"],
@@ -69,22 +72,32 @@ class Scored:
 
 def make_frames(folder: Path, system: str, purpose: str, temperature: int, n_frames: int, seed: int) -> list[Atoms]:
     """Return frames of a trajectory of their own, with their labels; the first tenth is left out."""
-    atoms, type_map, engine = SYSTEMS[system]
+    start = SYSTEMS[system][0].repeat((2, 1, 1))
     work = f"{system}.{purpose}.{temperature}"
-    if not (folder / work / "dataset").exists():
-        atoms.write(folder / f"{system}.vasp")
-        dynamics = {"temperature": temperature, "n_steps": int(1.1 * n_frames + 1) * EVERY, "every": EVERY}
-        entry = {
-            "path": f"{system}.vasp", "name": work, "supercell": [2, 1, 1],
-            "perturb": {"copies": 1, "cell_fraction": 0, "temperature": min(temperature, 1200)}, "aimd": dynamics,
-        }  # fmt: skip
-        param = {"seed": seed, "work_dir": work, "type_map": type_map, "label": engine, "structures": [entry]}
-        write_json(folder / f"{work}.json", param | {"valid_fraction": 0})
-        write_json(folder / "resource.json", {"default": {"executor": "inline"}})
-        al_driver.init_bulk(folder / f"{work}.json", folder / "resource.json")
-    frames = [frame for system in find_systems(folder / work / "dataset") for frame in read_system(system)]
+    if temperature == MELT:
+        work = f"{system}.{purpose}.melt"
+        start = _run_dynamics(folder, system, f"{work}.start", start, MELTS_AT[system], MELTING, seed)[-1]
+    frames = _run_dynamics(folder, system, work, start, temperature, int(1.1 * n_frames + 1), seed)
     assert len(frames) >= n_frames, f"{work} holds {len(frames)} frames"
     return frames[-n_frames:]
+
+
+def _run_dynamics(
+    folder: Path, system: str, work: str, start: Atoms, temperature: int, n_frames: int, seed: int
+) -> list[Atoms]:
+    """Return the frames of a trajectory of the reference, EVERY steps apart; run it unless they are there."""
+    if not (folder / work / "dataset").exists():
+        start.write(folder / f"{work}.vasp")
+        entry = {
+            "path": f"{work}.vasp", "name": work,
+            "perturb": {"copies": 1, "cell_fraction": 0, "temperature": min(temperature, 1200)},
+            "aimd": {"temperature": temperature, "n_steps": n_frames * EVERY, "every": EVERY},
+        }  # fmt: skip
+        param = {"seed": seed, "work_dir": work, "type_map": SYSTEMS[system][1], "label": SYSTEMS[system][2]}
+        write_json(folder / f"{work}.json", param | {"structures": [entry], "valid_fraction": 0})
+        write_json(folder / "resource.json", {"default": {"executor": "inline"}})
+        al_driver.init_bulk(folder / f"{work}.json", folder / "resource.json")
+    return [frame for system in find_systems(folder / work / "dataset") for frame in read_system(system)]
 
 
 def train(folder: Path, trainer: DeepmdTrainer, system: str, seed: int) -> Path:

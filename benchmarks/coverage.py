@@ -64,10 +64,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (asked.folder or Path(temporary)).absolute()
         for seed in range(1, asked.seeds + 1):
-            known = score_all(
-                folder, asked.system, seed, asked.frames, "calibrate", TRAINED_AT, committee="committee" in kinds
-            )
-            tried = score_all(folder, asked.system, seed, asked.frames, "test", committee="committee" in kinds)
+            known = score_all(folder, asked.system, seed, asked.frames, "calibrate", TRAINED_AT, names=kinds)
+            tried = score_all(folder, asked.system, seed, asked.frames, "test", names=kinds)
             for kind in kinds:
                 calibration = Calibration.fit(audits_of(known, kind), {"Si": TARGET}, COVERAGE)
                 groups = {f"{g.band * BAND:g} K": g.n for g in calibration.groups}

@@ -5,7 +5,7 @@ error, each an atom's largest, and the area under the ROC curve for "error above
 median error of the model at that temperature; for KPU by the virtual committee and exact, a committee of four, the
 largest force, and the distance of descriptors. Errors are those of the model that drives: another one for KPU than for
 the rest. Measures are means over the seeds. Intervals (90 %), and that of KPU's advantage over each other score, are
-bootstrapped: seeds are drawn, and blocks of ten successive frames. And the error against the prediction, in bins. A
+bootstrapped: seeds are drawn, and trajectories. And the error against the prediction, in bins. A
 correlation over all temperatures is a difference between conditions: not shown.
 
 Run: ``OMP_NUM_THREADS=1 python benchmarks/ranking.py``; some minutes a seed on an idle core.
@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from scored_frames import SYSTEMS, TEMPERATURES, TRAINED_AT, Floats, Scored, score_all
+from scored_frames import NAMES, SYSTEMS, TEMPERATURES, TRAINED_AT, TRAJECTORIES, Floats, Scored, score_all
 
-NAMES = ("kpu", "exact", "committee", "force", "distance")
-BLOCK, DRAWS, BINS = 10, 400, 5
+DRAWS, BINS = 400, 5
 Measure = Callable[[Scored, str, NDArray[np.int64]], float]
 
 
@@ -39,10 +38,9 @@ def auroc(score: Floats, is_bad: NDArray[np.bool_]) -> float:
 
 
 def draw(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return a bootstrap draw of blocks of frames."""
-    blocks = rng.integers(0, -(-n // BLOCK), -(-n // BLOCK))
-    places = (blocks[:, None] * BLOCK + np.arange(BLOCK)).reshape(-1)
-    return places[places < n]
+    """Return a bootstrap draw of whole trajectories."""
+    drawn: NDArray[np.int64] = rng.choice(np.arange(n).reshape(TRAJECTORIES, -1), TRAJECTORIES).reshape(-1)
+    return drawn
 
 
 def compare(found: list[Scored], measure: Measure) -> str:

@@ -2,8 +2,9 @@
 
 Cells of 16 atoms, silicon (Stillinger–Weber) or silicon carbide (Erhart–Albe), models of the preset `small`. They learn
 from dynamics up to 600 K and are asked of dynamics of the crystal at 300, 600 and 1200 K, and of what was molten at
-2500 K, from other starts; frames lie 0.2 ps apart. Cells as small as these have to be far hotter to melt: silicon does
-at 5000 K, and is a liquid at 2500 K then; silicon carbide at 10,000 K, and is a glass then. Scored are
+2500 K, of ten trajectories each (a crystal as small as this keeps its vibrations for long: one trajectory is no sample
+of its temperature), with frames 0.2 ps apart. Cells as small as these have to be far hotter to melt: silicon does
+at 5000 K, and is a liquid at 2500 K then; silicon carbide at 10,000 K, and is a glass then. Scored can be
 
 - `kpu`: one model trained with the Kalman filter and its virtual committee, as the driver does;
 - `exact`: that model's exact uncertainty, as `al kpu` calculates it;
@@ -40,11 +41,13 @@ from al_driver.trainers.base import Training
 from al_driver.trainers.deepmd import DeepmdTrainer
 
 Floats = NDArray[np.float64]
+NAMES = ("kpu", "exact", "committee", "force", "distance")
 TEMPERATURES = (300, 600, 1200, 2500)
 TRAINED_AT = (300, 600)
 N_TRAIN, N_MEMBERS, KALMAN_STEPS, ADAM_STEPS = 30, 4, 100, 1000
 EVERY = 200  # steps of 1 fs between two frames
 MELT, MELTING = 2500, 15  # K, at which a structure that so many frames molten was is asked about
+TRAJECTORIES, SKIPPED = 10, 3  # of each temperature, and frames left out at the beginning of each
 MELTS_AT = {"Si": 5000, "SiC": 10_000}
 SYSTEMS: dict[str, tuple[Atoms, list[str], dict[str, Any]]] = {
     "Si": (
@@ -71,33 +74,39 @@ class Scored:
 
 
 def make_frames(folder: Path, system: str, purpose: str, temperature: int, n_frames: int, seed: int) -> list[Atoms]:
-    """Return frames of a trajectory of their own, with their labels; the first tenth is left out."""
-    start = SYSTEMS[system][0].repeat((2, 1, 1))
+    """Return labelled frames, trajectory by trajectory: of one to train on, else of `TRAJECTORIES`."""
+    n = 1 if purpose == "train" else TRAJECTORIES
+    starts = [SYSTEMS[system][0].repeat((2, 1, 1))] * n
     work = f"{system}.{purpose}.{temperature}"
     if temperature == MELT:
         work = f"{system}.{purpose}.melt"
-        start = _run_dynamics(folder, system, f"{work}.start", start, MELTS_AT[system], MELTING, seed)[-1]
-    frames = _run_dynamics(folder, system, work, start, temperature, int(1.1 * n_frames + 1), seed)
-    assert len(frames) >= n_frames, f"{work} holds {len(frames)} frames"
-    return frames[-n_frames:]
+        hot = _run_dynamics(folder, system, f"{work}.start", starts, MELTS_AT[system], MELTING, seed)
+        starts = [frames[-1] for frames in hot]
+    each = n_frames // n
+    found = _run_dynamics(folder, system, work, starts, temperature, each + max(SKIPPED, each // 10 + 1), seed)
+    return [frame for frames in found for frame in frames[-each:]]
 
 
 def _run_dynamics(
-    folder: Path, system: str, work: str, start: Atoms, temperature: int, n_frames: int, seed: int
-) -> list[Atoms]:
-    """Return the frames of a trajectory of the reference, EVERY steps apart; run it unless they are there."""
+    folder: Path, system: str, work: str, starts: list[Atoms], temperature: int, n_frames: int, seed: int
+) -> list[list[Atoms]]:
+    """Return the frames of trajectories of the reference, EVERY steps apart; run them unless they are there."""
     if not (folder / work / "dataset").exists():
-        start.write(folder / f"{work}.vasp")
+        for number, start in enumerate(starts):
+            start.write(folder / f"{work}.{number}.vasp")
         entry = {
-            "path": f"{work}.vasp", "name": work,
             "perturb": {"copies": 1, "cell_fraction": 0, "temperature": min(temperature, 1200)},
             "aimd": {"temperature": temperature, "n_steps": n_frames * EVERY, "every": EVERY},
-        }  # fmt: skip
+        }
+        entries = [{"path": f"{work}.{n}.vasp", "name": f"{work}.{n}"} | entry for n in range(len(starts))]
         param = {"seed": seed, "work_dir": work, "type_map": SYSTEMS[system][1], "label": SYSTEMS[system][2]}
-        write_json(folder / f"{work}.json", param | {"structures": [entry], "valid_fraction": 0})
+        write_json(folder / f"{work}.json", param | {"structures": entries, "valid_fraction": 0})
         write_json(folder / "resource.json", {"default": {"executor": "inline"}})
         al_driver.init_bulk(folder / f"{work}.json", folder / "resource.json")
-    return [frame for system in find_systems(folder / work / "dataset") for frame in read_system(system)]
+    frames = [frame for system in find_systems(folder / work / "dataset") for frame in read_system(system)]
+    each = len(frames) // len(starts)
+    assert len(frames) == each * len(starts) and each >= n_frames, f"{work} holds {len(frames)} frames"
+    return [frames[each * n :][:each] for n in range(len(starts))]
 
 
 def train(folder: Path, trainer: DeepmdTrainer, system: str, seed: int) -> Path:
@@ -185,9 +194,9 @@ def deviation(members: Floats) -> Floats:
 
 def score_all(
     folder: Path, system: str, seed: int, n_frames: int, purpose: str,
-    temperatures: Sequence[int] = TEMPERATURES, *, committee: bool = True,
+    temperatures: Sequence[int] = TEMPERATURES, names: Sequence[str] = NAMES,
 ) -> dict[int, Scored]:  # fmt: skip
-    """Make data and models unless they are there; return scored frames by temperature; by ``kpu`` alone where asked."""
+    """Make data and models unless they are there; return frames by temperature, with the scores that are asked for."""
     folder.mkdir(parents=True, exist_ok=True)
     known = [frame for t in TRAINED_AT for frame in make_frames(folder, system, "train", t, N_TRAIN, 1)]
     seeds = {"test": 2, "calibrate": 3}
@@ -198,13 +207,14 @@ def score_all(
     ours = np.array([evaluate(kalman / name, frames) for name in trainer.model_files(kalman)])
     errors = {"kpu": _error(ours, true)}
     scores = {"kpu": trainer.score_factor(kalman) * _largest(deviation(ours))}
-    if committee:
+    if "exact" in names:
+        scores["exact"] = exact_kpu(kalman / "model.ckpt.pt", frames)
+    if {"committee", "force", "distance"} & set(names):
         members = [
             train(folder, adam_trainer(), system, 1000 * seed + n) / "frozen_model.pth" for n in range(N_MEMBERS)
         ]
         theirs = np.array([evaluate(member, frames) for member in members])
         errors["committee"] = _error(theirs, true)
-        scores["exact"] = exact_kpu(kalman / "model.ckpt.pt", frames)
         scores["committee"] = _largest(deviation(theirs))
         scores["force"] = _largest(np.linalg.norm(theirs[0], axis=-1))
         scores["distance"] = _largest(

@@ -6,7 +6,6 @@ that file it imports nothing of `al_driver`.
 
 import copy
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -26,9 +25,10 @@ def read_checkpoint(path: Path) -> Any:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{path} is no checkpoint that can be read as data ({first[:120]})") from error
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # bytes that are no checkpoint raise whatever the instructions they look like raise
+        raise Refused(f"{path} is no checkpoint, or holds more than data; give model.ckpt.pt of a training") from error
     if not isinstance(content, dict) or "_extra_state" not in content.get("model", {}):
         raise Refused(f"{path} is no checkpoint of DeePMD-kit's PyTorch backend; give model.ckpt.pt")
     state = content.get("optimizer", {}).get("state", {}).get(0, {})

@@ -29,6 +29,9 @@ def check_target(params: RunParams) -> Iterator[Problem]:
     if sum(known) < needed:
         message = f"{query.coverage:g} needs {needed} audit frames for a bound, and all iterations together draw"
         yield Problem(f"{message} {sum(known)}; raise `audit` or `max_repeats`, or lower `coverage`", "query.coverage")
+    elif len(known) == 1:
+        message = "bounds are set by audits of earlier iterations, and there is a single one; raise `max_repeats`"
+        yield Problem(message, "explore.iterations[0].max_repeats")
     elif sum(known[:-1]) < needed:
         message = (
             f"the bound of {query.coverage:g} needs {needed} audit frames, and before the last iteration there are"
@@ -51,7 +54,9 @@ def describe_target(params: RunParams) -> Iterator[str]:
     if not query.has_target:
         return
     known, names = _audits_by_iteration(params), explored_structures(params)
-    size = closing_size(query.max_bad_fraction, query.confidence, len(names))
+    size, second, third = (
+        closing_size(query.max_bad_fraction, query.confidence, len(names), look) for look in (1, 2, 3)
+    )
     yield (
         f"audit: {many(query.audit, 'frame')} of each structure in each iteration, "
         f"{many(sum(known), 'label')} in {many(len(known), 'iteration')} at most; "
@@ -60,7 +65,8 @@ def describe_target(params: RunParams) -> Iterator[str]:
     yield (
         f"closing audit: {many(size, 'frame')} of each of {many(len(names), 'structure')}, "
         f"{many(size * len(names), 'label')}: with none above "
-        f"the target, fewer than {query.max_bad_fraction:.2g} of frames are, at {query.confidence:.0%} confidence"
+        f"the target, fewer than {query.max_bad_fraction:.2g} of frames are, at {query.confidence:.0%} confidence; "
+        f"a second look, after one that fails, takes {second} of each, a third {third}"
     )
 
 

@@ -23,7 +23,7 @@ from al_driver.query.reading import read_job
 from al_driver.query.selection import Census
 from al_driver.query.table import TableRows, read_table
 from al_driver.query.window import ACCURATE, CANDIDATE, FAILED, find_end
-from al_driver.workflow.history import find_work_folder
+from al_driver.workflow.history import History, find_work_folder
 from al_driver.workflow.query import SCORES_DIR
 from al_driver.workflow.step import Record
 
@@ -61,6 +61,8 @@ def filter_run(directory: Path | str, rule: Rule) -> dict[str, Any]:
     folder = find_work_folder(Path(directory), "al filter")
     iterations, audits = [], list[Audit]()
     measured = any((folder.step(index, "label") / AUDIT_FILE).exists() for index in folder.iterations())
+    if History(folder.history).read()["kind"] != "run":
+        raise ConfigError(f"{folder.root} is of `al init_bulk`, which scores nothing; give that of an `al run`.")
     if rule.target is not None and not measured:
         raise ConfigError(
             f"{folder.root} has no audit frames, which say what a score is worth in eV/Å: its input had a window.\n"

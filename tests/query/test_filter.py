@@ -73,6 +73,12 @@ def test_a_target_needs_audits(tmp_path: Path) -> None:
         filter_run(tmp_path / "work", Rule(target=0.1))
 
 
+def test_first_data_have_no_scores(tmp_path: Path) -> None:
+    (tmp_path / "history.json").write_text('{"kind": "init_bulk"}')
+    with pytest.raises(ConfigError, match="is of `al init_bulk`, which scores nothing"):
+        filter_run(tmp_path, Rule(target=0.1))
+
+
 def test_a_target_from_the_audits_that_were_known(tmp_path: Path) -> None:
     """Iteration 1 knows nine audits, all with e = 2 s and scores to 0.25: the bound of 0.3 is a score of 0.15."""
     make_query(tmp_path, QUERY)

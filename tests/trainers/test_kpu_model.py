@@ -209,8 +209,10 @@ def test_what_is_no_checkpoint_is_refused(kpu_model, checkpoints, tmp_path):
 
     refuse(kpu_model, checkpoints["adam"], "no covariance", "LKF")
     bad = tmp_path / "model.ckpt.pt"
-    bad.write_bytes(b"not a checkpoint")
-    refuse(kpu_model, bad, str(bad), "no checkpoint")
+    poscar = b"silicon, cubic cell of 8 atoms\n1.0\n"  # a stack that is popped while it is empty
+    for text in (b"not a checkpoint", poscar):
+        bad.write_bytes(text)
+        refuse(kpu_model, bad, str(bad), "no checkpoint")
     for content in ({"model": {}}, [1, 2], {"model": {"_extra_state": {}}, "optimizer": Shout()}):
         torch.save(content, bad)
         refuse(kpu_model, bad, "no checkpoint")

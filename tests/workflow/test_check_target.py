@@ -30,6 +30,7 @@ def test_what_it_costs(tmp_path: Path) -> None:
     assert running.endswith("a bound of 0.9 needs 9")
     assert closing.startswith("closing audit: 72 frames of each of 2 structures, 144 labels")
     assert "fewer than 0.05 of frames are, at 95% confidence" in closing
+    assert closing.endswith("a second look, after one that fails, takes 107 of each, a third 121")
     one = find(tmp_path / "one", [stage(4)], max_bad_fraction=0.1)[1][1]
     assert one.startswith("closing audit: 29 frames of each of 1 structure, 29 labels")
 
@@ -41,6 +42,7 @@ def test_what_it_costs(tmp_path: Path) -> None:
         ([stage(2)], {}, ["query.audit"]),  # known only when the last iteration has been queried
         ([stage(3)], {}, []),
         ([stage(1, structures="all")] * 2, {}, []),
+        ([stage(1)], {"audit": 100}, ["explore.iterations[0].max_repeats"]),  # none come before a single iteration
         ([stage(3)], {"coverage": 0.95}, ["query.coverage"]),
         ([stage(3)], {"max_labels": 67}, ["query.max_labels"]),  # 59 and 9
         ([stage(3)], {"max_labels": 68}, []),

@@ -106,11 +106,15 @@ class Candidate:
         ``parent`` (entry), ``file``, ``crystal`` (its number in the entry), ``supercell``; ``composition`` in words;
         ``multiplicity``, how many orderings are equivalent to this one; ``complete``, whether the composition's
         orderings are all there; ``strain``.
+    repeats
+        Whether its own period is smaller than the cell it was made in: then operations that do not keep that cell may
+        turn it into another ordering.
     """
 
     id: str
     atoms: Atoms
     provenance: dict[str, Any]
+    repeats: bool = False
 
 
 @dataclass
@@ -147,11 +151,11 @@ def make_candidates(entry: CandidateEntry, seed: int) -> tuple[list[Candidate], 
     for number, (file, parent) in enumerate(read_parents(entry.path, entry.supercell)):
         counts.crystals += 1
         rng = make_rng(seed, "candidates", entry.called, number)
-        for atoms, provenance in _vary(parent, entry, rng, counts):
+        for atoms, provenance, repeats in _vary(parent, entry, rng, counts):
             formula = str(atoms.get_chemical_formula())
             where = {"parent": entry.called, "file": file.name, "crystal": number, "supercell": entry.supercell}
             candidates.append(
-                Candidate(f"{entry.called}-{formula}-{per_formula[formula]:04d}", atoms, where | provenance)
+                Candidate(f"{entry.called}-{formula}-{per_formula[formula]:04d}", atoms, where | provenance, repeats)
             )
             per_formula[formula] += 1
     counts.candidates = len(candidates)
@@ -163,8 +167,8 @@ def make_candidates(entry: CandidateEntry, seed: int) -> tuple[list[Candidate], 
 
 def _vary(
     parent: Parent, entry: CandidateEntry, rng: np.random.Generator, counts: Counts
-) -> Iterator[tuple[Atoms, dict[str, Any]]]:
-    """Yield what is made of one crystal, each with its provenance."""
+) -> Iterator[tuple[Atoms, dict[str, Any], bool]]:
+    """Yield what is made of one crystal, each with its provenance, and whether it repeats within the cell."""
     lattice = Lattice.make(parent, entry.occupancy_tolerance)
     _check_charges(entry, lattice.present)
     sources = {*entry.substitute, *entry.vacancies}
@@ -191,8 +195,9 @@ def _vary(
                 "complete": complete,
             }
             atoms = lattice.make_atoms(row, active)
+            repeats = int(np.isclose(symmetry.rotations[stable], np.eye(3)).all(axis=(1, 2)).sum()) > 1
             for strain, tensor in _distinct_strains(entry, symmetry.rotations[stable]):
-                yield deform(atoms, tensor), provenance | {"strain": strain}
+                yield deform(atoms, tensor), provenance | {"strain": strain}, repeats
 
 
 def _check_charges(entry: CandidateEntry, present: Iterable[str]) -> None:

@@ -11,10 +11,12 @@ VOLUMES = 0.003  # the same of their volumes an atom
 
 
 def drop_equivalent(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, str]]:
-    """Leave out every candidate that is the same crystal as an earlier one of another parent.
+    """Leave out every candidate that is the same crystal as an earlier one.
 
-    Candidates of one parent are told apart by its symmetry when they are made. A supercell is the same crystal as its
-    cell.
+    Candidates of one parent are told apart by the symmetry of its supercell when they are made. Compared here are those
+    of different parents, and those of one parent whose period is smaller than its supercell: stripes along a and along
+    b are one crystal though a cell of 2 × 4 is not kept by the rotation. The one that stays takes over the
+    ``multiplicity`` of an equal one of its parent. A supercell is the same crystal as its cell.
 
     Returns
     -------
@@ -26,7 +28,7 @@ def drop_equivalent(candidates: Sequence[Candidate]) -> tuple[list[Candidate], d
     ConfigError
         If pymatgen is not installed.
     """
-    if len({_parent(candidate) for candidate in candidates}) < 2:
+    if len({_parent(candidate) for candidate in candidates}) < 2 and not any(one.repeats for one in candidates):
         return list(candidates), {}
     try:
         from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -43,7 +45,7 @@ def drop_equivalent(candidates: Sequence[Candidate]) -> tuple[list[Candidate], d
             (
                 earlier
                 for earlier in group
-                if _parent(earlier) != _parent(candidate)
+                if (_parent(earlier) != _parent(candidate) or (earlier.repeats and candidate.repeats))
                 and abs(_volume(earlier) / _volume(candidate) - 1) < VOLUMES
                 and matcher.fit(AseAtomsAdaptor.get_structure(earlier.atoms), structure)
             ),
@@ -54,6 +56,8 @@ def drop_equivalent(candidates: Sequence[Candidate]) -> tuple[list[Candidate], d
             kept.append(candidate)
         else:
             same[candidate.id] = twin.id
+            if all(twin.provenance[name] == candidate.provenance[name] for name in ("parent", "crystal", "strain")):
+                twin.provenance["multiplicity"] += candidate.provenance["multiplicity"]
     return kept, same
 
 

@@ -3,6 +3,7 @@
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from pydantic import ValidationError
 
@@ -139,6 +140,15 @@ def test_equal_crystals_of_two_files_are_one(tmp_path, salt):
     kept, same = drop_equivalent(candidates)
     assert [one.provenance["parent"] for one in kept] == ["salt", "larger"]
     assert same == {"primitive-ClNa-0000": "salt-Cl4Na4-0000"}
+
+
+def test_orderings_that_only_an_operation_beyond_the_supercell_turns_into_each_other_are_one(tmp_path):
+    ase.io.write(tmp_path / "cube.vasp", Atoms("Cu", cell=[3.0] * 3, pbc=True))
+    made = make(tmp_path / "cube.vasp", supercell=[2, 4, 1], substitute={"Cu": {"Au": 4}})[0]
+    kept, same = drop_equivalent(made)
+    assert len(made) == 10
+    assert len(same) == 1  # stripes of rows along a, and along b
+    assert sum(one.provenance["multiplicity"] for one in kept) == 70
 
 
 def test_left_over_copies_go_where_most_was_cut():

@@ -168,7 +168,7 @@ def _fit(
             progress=progress, **asked,
         )  # fmt: skip
     _print_notes(notes)
-    _print_table(evaluation_table(found | {"unit": asked["unit"]}))
+    _print_table(evaluation_table(found))
     sys.stdout.write(f"{out}\n")
 
 

@@ -106,7 +106,7 @@ def _count_atoms(amount: int | float, present: Mapping[str, int], element: str, 
             raise ConfigError(Problem(f"{amount} of {n_sites} {element} atoms", key))
         return amount
     exact = amount * n_sites
-    if abs(exact - round(exact)) > NEARLY_WHOLE:
+    if abs(exact - round(exact)) > NEARLY_WHOLE or (0 < amount < 1 and round(exact) in (0, n_sites)):
         below = int(exact)
         near = f"{below / n_sites:.4g} ({below}) or {(below + 1) / n_sites:.4g} ({below + 1})"
         raise ConfigError(Problem(f"{amount:g} of {n_sites} {element} atoms is {exact:.4g}; take {near}", key))

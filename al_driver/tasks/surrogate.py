@@ -96,7 +96,8 @@ def fit_surrogate(job: FitJob, folder: Path) -> None:
     classify = start.members[0].is_classifier if start else job.classify
     reading = _read(job)
     target, samples, known = _known(reading, job.target, classify=classify)
-    split = Split.draw(len(known), job.settings)
+    seen = np.flatnonzero(start.members[0].has_seen(known.graphs)).tolist() if start else []
+    split = Split.draw(len(known), job.settings, set(seen))
     train = known.take(split.train)
     if start:
         members = continue_members(start, job.settings, train, target, job.unit or start.unit)
@@ -109,13 +110,16 @@ def fit_surrogate(job: FitJob, folder: Path) -> None:
     out = folder / f".{MODEL_DIR}"
     out.mkdir()
     found, _, _ = evaluate(surrogate, known.take(split.calibrate))
-    write_json(out / EVALUATION_FILE, {"on": "calibrate", **found})
+    write_json(out / EVALUATION_FILE, {"on": "calibrate", "property": target, "unit": surrogate.unit, **found})
     _write_curves(out / "learning.csv", curves)
     parts = {index: name for name in ("train", "valid", "calibrate") for index in getattr(split, name)}
     columns = {target: [f"{value:.8g}" for value in known.values], "part": [parts[i] for i in range(len(known))]}
     write_atomic(out / "split.csv", _table(samples, job.base, columns))
     write_members(out, surrogate.to("cpu").members, _make_card(surrogate, job, split))
-    write_json(folder / NOTES_FILE, {"notes": _notes(reading), "units": {target: surrogate.unit}})
+    notes = _notes(reading)
+    if start:
+        notes += _notes_of_start(job, start, surrogate, len({*seen} & {*split.calibrate}))
+    write_json(folder / NOTES_FILE, {"notes": notes, "units": {target: surrogate.unit}})
     out.rename(folder / MODEL_DIR)
     if job.predict:
         own = {"base": job.base, "cache": job.cache, "skip": job.skip, "device": job.device}
@@ -224,6 +228,22 @@ def _notes(reading: Reading) -> list[str]:
     lonely = [sample.name for sample in reading.samples if sample.graph.n_missing]
     if lonely:
         notes.append(f"{_some(lonely)}: atoms with fewer than 12 neighbours within 8 Å, which no bulk crystal has")
+    return notes
+
+
+def _notes_of_start(job: FitJob, start: Surrogate, fitted: Surrogate, n_seen: int) -> list[str]:
+    """Return how what is learnt differs from what the start predicts, and what of the held-out crystals it has seen."""
+    notes = []
+    if (start.name, start.unit) != (fitted.name, fitted.unit):
+        units = [one.unit or "no unit" for one in (start, fitted)]
+        taken = "" if job.unit else ", the start's unit since --unit is not given"
+        learnt = f"{fitted.name} ({units[1]}{taken})"
+        notes.append(f"{job.start} predicts {start.name} ({units[0]}); learnt is {learnt}")
+    if n_seen:
+        notes.append(
+            f"{job.start} was trained on {n_seen} of the crystals that give uncertainties their scale: errors and "
+            "uncertainties told here are too small; give crystals that it has not seen"
+        )
     return notes
 
 

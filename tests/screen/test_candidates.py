@@ -162,6 +162,7 @@ def test_left_over_copies_go_where_most_was_cut():
         ({"vacancies": {"K": 1}}, "vacancies.K: there is no K; there are Na, Cl"),
         ({"vacancies": {"Na": 5}}, "vacancies.Na: 5 of 4 Na atoms"),
         ({"vacancies": {"Na": 0.3}}, "0.3 of 4 Na atoms is 1.2; take 0.25 (1) or 0.5 (2)"),
+        ({"vacancies": {"Na": 0.01}}, "0.01 of 4 Na atoms is 0.04; take 0 (0) or 0.25 (1)"),
         ({"vacancies": {"Na": 3}, "substitute": {"Na": {"K": 2}}}, "takes more atoms than there are (4 Na, 4 Cl)"),
         ({"charges": {"Na": 1}}, "charges: says nothing of Cl"),
         ({"charges": {"Na": 1, "Cl": -1}, "vacancies": {"Na": 1}}, "none of 1 composition can be neutral"),

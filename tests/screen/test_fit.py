@@ -102,6 +102,19 @@ def test_parts_are_apart_and_calibration_is_on_what_nobody_saw(fitted, known):
         Split.draw(15, QUICK)
 
 
+def test_what_a_start_was_trained_on_does_not_calibrate_again(fitted, known):
+    """Fine-tuned with more crystals, and another draw of the parts."""
+    surrogate, _ = fitted
+    more = Known(known.graphs + as_known(draw_crystals(20, seed=3)).graphs, np.zeros(180))
+    seen = set(np.flatnonzero(surrogate.members[0].has_seen(more.graphs)).tolist())
+    assert seen == set(Split.draw(160, QUICK).train)
+    split = Split.draw(180, QUICK.model_copy(update={"seed": 7}), seen)
+    assert not seen & {*split.calibrate, *split.valid}
+    assert [len(part) for part in (split.train, split.valid, split.calibrate)] == [135, 18, 27]
+    few = Split.draw(40, QUICK, set(range(31)))
+    assert set(few.calibrate) == set(range(31, 40))
+
+
 def test_the_same_seed_gives_the_same_surrogate_and_another_another(fitted, known, elements):
     torch.rand(7)  # somebody else draws between
     again, curves = fit_quickly(known, elements)
@@ -274,6 +287,8 @@ def test_the_commands_from_data_to_predictions(tmp_path):
     finished = run_al("finetune", "out/model", "known.extxyz", "-o", "again", "--freeze", "convs", *quick, cwd=tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert json.loads((tmp_path / "again/model.json").read_text())["trained"]["settings"]["freeze"] == ["convs"]
+    told = run_al("finetune", "band-gap", "known.extxyz", "-o", "gap", *quick, cwd=tmp_path)
+    assert "band-gap predicts band-gap (eV); learnt is radius (eV, the start's unit" in told.stderr
     finished = run_al("evaluate", "again", "new.extxyz", "-o", "table.csv", "--json", cwd=tmp_path)
     found = json.loads(finished.stdout)
     assert (found["n"], found["property"], found["unit"]) == (12, "radius", "Å")

@@ -1,6 +1,6 @@
 """Fitting a surrogate: members that share graphs, and uncertainties with a scale from crystals that none has seen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,8 +28,14 @@ class Split:
     calibrate: list[int]
 
     @classmethod
-    def draw(cls, n_crystals: int, settings: FitSettings) -> "Split":
+    def draw(cls, n_crystals: int, settings: FitSettings, seen: Collection[int] = ()) -> "Split":
         """Draw the parts.
+
+        Parameters
+        ----------
+        seen
+            Crystals that the start was trained on: they train again, and calibrate, or say when to stop, only where
+            there are too few others.
 
         Raises
         ------
@@ -44,6 +50,9 @@ class Split:
             raise ConfigError(f"{message}, and --valid and --calibrate must leave some to train on")
         order = make_rng(settings.seed, "split").permutation(n_crystals).tolist()
         held = n_valid + n_calibrate
+        if seen:
+            order.sort(key=lambda index: index in seen)
+            order = order[n_calibrate:held] + order[:n_calibrate] + order[held:]
         return cls(sorted(order[held:]), sorted(order[:n_valid]), sorted(order[n_valid:held]))
 
 

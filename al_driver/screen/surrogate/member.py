@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from al_driver.screen.crystals import Floats
@@ -13,6 +14,7 @@ from al_driver.screen.surrogate.batch import MAX_ATOMS, make_batch, split_by_ato
 from al_driver.screen.surrogate.cgcnn import CrystalGraphNet
 
 N_NEAREST = 3  # crystals of the training that a distance is taken to
+SAME = 1e-4  # of the spread of vectors: two that lie closer are of one crystal, but for rounding
 
 
 @dataclass
@@ -74,6 +76,13 @@ class Member:
         tree = cKDTree(self.seen / units)
         nearest = min(N_NEAREST, len(self.seen))
         return np.asarray(tree.query(vectors / units, k=[*range(1, nearest + 1)])[0].mean(axis=1), dtype=float)
+
+    def has_seen(self, graphs: Sequence[Graph]) -> NDArray[np.bool_]:
+        """Return which crystals it was trained on, as far as that is known, shape (n_crystals,)."""
+        if self.seen is None or not len(graphs):
+            return np.zeros(len(graphs), dtype=bool)
+        nearest = cKDTree(self.seen).query(self.predict(graphs)[1])[0]
+        return np.asarray(nearest <= SAME * np.linalg.norm(self.seen.std(axis=0)))
 
     def dropout_std(self, vectors: Floats, n_passes: int = 64) -> Floats:
         """Return the property's spread over passes with dropout in the head, shape (n_crystals,).

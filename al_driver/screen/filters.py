@@ -51,10 +51,10 @@ class Filters(Params):
         """
         reasons = np.full(len(crystals), "", dtype=object)
         for name, (low, high) in self.windows.items():
-            outside = (values[name] < (-np.inf if low is None else low)) | (
-                values[name] > (np.inf if high is None else high)
+            inside = (values[name] >= (-np.inf if low is None else low)) & (
+                values[name] <= (np.inf if high is None else high)
             )
-            reasons[outside & (reasons == "")] = name
+            reasons[~inside & (reasons == "")] = name  # what is no number passes no window
         if self.max_uncertainty is not None and uncertainty is not None:
             reasons[(uncertainty > self.max_uncertainty) & (reasons == "")] = "uncertain"
         for number, atoms in enumerate(crystals):

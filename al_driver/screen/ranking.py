@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,21 @@ class Ranking:
     reasons: list[str]
     selected: list[int]
 
+    def check(self, filters: Filters, table: Path) -> None:
+        """Refuse a ranking of nothing.
+
+        Raises
+        ------
+        ConfigError
+            With what left the candidates out, and the table that says it of each.
+        """
+        if not self.order:
+            near = (
+                f"; close: nearer than {filters.min_distance:g} × the sum of radii" if "close" in self.reasons else ""
+            )
+            message = f"no candidate passes: {describe(self.reasons)}{near}; {table} has all of them"
+            raise ConfigError(Problem(message, "filters"))
+
 
 def check_properties(filters: Filters, acquisition: Acquisition, predicted: Collection[str]) -> None:
     """Refuse keys that name a property which no model predicts.
@@ -137,7 +153,7 @@ def rank(
     Raises
     ------
     ConfigError
-        If no candidate passes the filters, or the score needs an uncertainty that the model does not give.
+        If the score needs an uncertainty that the model does not give.
     """
     deviation = predictions.deviations.get(acquisition.property)
     reasons = filters.judge(crystals, predictions.values, deviation)
@@ -149,15 +165,13 @@ def rank(
     for index, reason in (unknown | dict(failed or {})).items():
         reasons[index] = reason
     passed = np.array([index for index, reason in enumerate(reasons) if not reason], dtype=int)
-    if not len(passed):
-        radii = f"; close: nearer than {filters.min_distance:g} × the sum of radii" if "close" in reasons else ""
-        raise ConfigError(Problem(f"no candidate passes: {describe(reasons)}{radii}", "filters"))
     scores = np.full(len(crystals), np.nan)
-    scores[passed] = acquisition.score(
-        predictions.values[acquisition.property][passed],
-        None if deviation is None else deviation[passed],
-        np.array([]),
-    )
+    if len(passed):
+        scores[passed] = acquisition.score(
+            predictions.values[acquisition.property][passed],
+            None if deviation is None else deviation[passed],
+            np.array([]),
+        )
     selected = {
         group[place]
         for group in group_by(group_names(crystals, per_composition=per_composition), passed.tolist()).values()

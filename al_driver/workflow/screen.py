@@ -196,17 +196,21 @@ def _rank(
     name, known = params.rank.property, labels.known if labels else {}
 
     def work() -> dict[str, Any]:
-        predictions, acquisition = predicted, params.rank
+        predictions, acquisition, filters = predicted, params.rank, params.filters
         if labels is not None:  # nothing is to be found out any more
             predictions = predicted.with_known(name, known)
             by = "upper_bound" if name in predictions.deviations else "mean"
             acquisition = acquisition.model_copy(update={"by": by})
+            if by == "mean" and filters.max_uncertainty is not None:
+                log.warning("filters.max_uncertainty: too few labels to learn from, so nothing gives an uncertainty")
+                filters = filters.model_copy(update={"max_uncertainty": None})
         ranking = rank(
-            begin.crystals, predictions, params.filters, acquisition, params.select,
+            begin.crystals, predictions, filters, acquisition, params.select,
             per_composition=params.per_composition, failed=labels.failed if labels else None,
         )  # fmt: skip
         table = write_table(begin.crystals, predicted, ranking, known if labels else None)
         write_atomic(step.folder / RANKED_FILE, table)
+        ranking.check(filters, step.folder / RANKED_FILE)
         frames = labels.frames if labels else {}
         chosen = [_go_on(begin.crystals[i], frames.get(i), predicted, known, name, i) for i in ranking.selected]
         write_frames(step.folder / SELECTED_FILE, chosen)

@@ -74,6 +74,11 @@ def test_filters_name_what_each_candidate_fails_by():
     assert describe(reasons) == "1 pass; left out: close 1, gap 1, large 1, uncertain 1"
 
 
+def test_what_is_no_number_passes_no_window():
+    filters = Filters.model_validate({"windows": {"gap": [None, 1.0]}})
+    assert filters.judge([bulk("Si")] * 2, {"gap": np.array([np.nan, 0.5])}, None) == ["gap", ""]
+
+
 def test_a_window_that_nothing_passes_is_refused():
     with pytest.raises(ValidationError, match="2 is more than 1: nothing would pass"):
         Filters.model_validate({"windows": {"gap": [2.0, 1.0]}})

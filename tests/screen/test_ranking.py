@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,10 +62,17 @@ def test_the_table_has_every_candidate_once(crystals):
 def test_a_score_without_its_uncertainty_and_an_empty_ranking_are_refused(crystals):
     with pytest.raises(ConfigError, match=r"rank.by: the model of 'gap' gives no uncertainty"):
         ranked(crystals, rules={"property": "gap", "by": "lower_bound"})
-    with pytest.raises(ConfigError, match="filters: no candidate passes: 0 pass; left out: gap 4"):
-        ranked(crystals, filters={"windows": {"gap": [7.0, None]}})
-    with pytest.raises(ConfigError, match=r"left out: close 4; close: nearer than 9 × the sum of radii"):
-        ranked(crystals, filters={"min_distance": 9})
+    for filters, why in (
+        (
+            {"windows": {"gap": [7.0, None]}},
+            "no candidate passes: 0 pass; left out: gap 4; ranked.csv has all",
+        ),
+        ({"min_distance": 9.0}, "left out: close 4; close: nearer than 9 × the sum of radii; ranked.csv has all"),
+    ):
+        predictions, ranking = ranked(crystals, filters=filters)
+        assert write_table(crystals, predictions, ranking).count("\n") == 5
+        with pytest.raises(ConfigError, match=why):
+            ranking.check(Filters.model_validate(filters), Path("ranked.csv"))
 
 
 def test_properties_that_no_model_predicts_are_named():

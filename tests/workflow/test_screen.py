@@ -211,6 +211,7 @@ def test_the_two_files_alone_call_it_and_other_words_are_commands(folder):
     ended = CliRunner().invoke(app, ["screen", str(param), str(resource)])
     assert isinstance(ended.exception, ConfigError)
     assert "filters: no candidate passes" in str(ended.exception)
+    assert "band-gap" in (folder / "work/rank/ranked.csv").read_text().split("\n")[1]  # why it was left out
     swapped = CliRunner().invoke(app, ["screen", str(resource), str(param)])
     assert "are swapped" in str(swapped.exception)
     assert CliRunner().invoke(app, ["screen", "predikt"]).exit_code == 2

@@ -113,6 +113,15 @@ def test_what_has_no_value_is_rejected_and_left_out(looped: tuple[Path, dict[str
     assert state["verdict"]["reason"] == "max_labels (28) are spent"
 
 
+def test_too_few_values_to_learn_from_still_give_a_ranking(tmp_path: Path) -> None:
+    values = write_known(tmp_path)
+    write_known(tmp_path, leave_out=[name for name in values if not name.endswith("0000")])
+    learn = {"max_labels": 16, "max_labels_per_iteration": 16, "first": "random"}
+    screen(*write(tmp_path, filters={"max_uncertainty": 0.1}, learn=learn))
+    known = [row["known"] for row in read_rows(tmp_path / "work/rank/ranked.csv") if row["rank"]]
+    assert 0 < len(known) < 16 and all(known)
+
+
 def test_more_budget_goes_on_and_another_rule_needs_a_word(looped: tuple[Path, dict[str, float]]) -> None:
     folder, _ = looped
     before = {path: path.stat().st_mtime_ns for path in folder.glob("work/iter.000[0-3]/*/step.json")}

@@ -242,6 +242,9 @@ DAMAGES = {
     "another version": lambda folder: (folder / "model.json").write_text(
         (folder / "model.json").read_text().replace('"n_hidden": 1', '"n_hiden": 1')
     ),
+    "normalizers": lambda folder: (folder / "model.json").write_text(
+        json.dumps(json.loads((folder / "model.json").read_text()) | {"normalizers": []})
+    ),
 }
 
 

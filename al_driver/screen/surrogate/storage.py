@@ -8,10 +8,10 @@ evaluation.json            errors on the latter
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from al_driver.errors import ConfigError, Problem
 from al_driver.files import write_atomic, write_json
@@ -31,7 +31,7 @@ class Card(Params):
     property: str
     unit: str
     shape: dict[str, int | float | bool]
-    normalizers: tuple[tuple[Float, PositiveFloat], ...]
+    normalizers: Annotated[tuple[tuple[Float, PositiveFloat], ...], Field(min_length=1)]
     """Mean and standard deviation of each member: the property is mean + std × output."""
     uncertainty: Kind = "constant"
     """What `al screen predict` tells."""

@@ -160,7 +160,6 @@ def _train(trainer: DeepmdTrainer, training: Training, folder: Path) -> Path:
     def work() -> None:
         import deepmd_train
 
-        os.chdir(folder)
         begun = time.process_time()
         code = deepmd_train.main()
         if code:
@@ -190,6 +189,7 @@ def fork(work: Callable[[], None], output: Path) -> None:
 
 
 def _redirected(work: Callable[[], None], output: Path) -> None:
+    os.chdir(output.parent)  # what trainings write, and what look-ahead keeps while it runs, lies there
     with output.open("w") as stream:
         sys.stdout.flush()
         sys.stderr.flush()

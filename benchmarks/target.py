@@ -27,7 +27,7 @@ os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from numpy.typing import NDArray
+from scored_frames import Floats, evaluate
 
 import al_driver
 from al_driver.data.dataset import find_systems, read_system
@@ -37,7 +37,6 @@ from al_driver.jobs.processes import find_program
 from al_driver.query.verdict import lower_limit
 from al_driver.workflow.status import status
 
-Floats = NDArray[np.float64]
 EVERY, LENGTH = 200, 0.001  # steps between two frames; ps a step
 SW = {"engine": "lammps", "pair_style": "sw", "pair_coeff": ["* * Si.sw Si"]}
 INPUT = """
@@ -83,15 +82,6 @@ def reference_frames(folder: Path, temperatures: list[float], n_frames: int) -> 
         frames = [f for system in find_systems(folder / f"init.{number}/dataset") for f in read_system(system)]
         found += frames[-each:]
     return found
-
-
-def predict(model: Path, frames: list[Atoms]) -> Floats:
-    """Return forces, shape (n_frames, n_atoms, 3), eV/Å."""
-    from deepmd.infer import DeepPot
-
-    potential = DeepPot(str(model))
-    given = ((frame.positions.reshape(1, -1), frame.cell.array.reshape(1, 9), [0] * len(frame)) for frame in frames)
-    return np.array([potential.eval(*one)[1][0] for one in given])
 
 
 def largest(forces: Floats) -> Floats:
@@ -150,7 +140,7 @@ def main() -> None:
         folder = (asked.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         frames = reference_frames(folder, part["temperatures"], asked.frames)
-        forces = predict(model, frames)
+        forces = evaluate(model, frames)
         errors = largest(forces - np.array([frame.arrays["forces"] for frame in frames]))
         good = int((errors <= target).sum())
         print(f"frames with no atom's force error above {target:g} eV/Å, at {part['temperatures']} K:")
@@ -158,7 +148,7 @@ def main() -> None:
         print(f"  seen:    {good / len(errors):.1%} ({len(errors) - good} of {len(errors)} bad; at least ", end="")
         print(f"{lower_limit(good, len(errors), 0.95):.1%} at 95 %); median {np.median(errors):.3f} eV/Å")
         fast = compress(folder, model)
-        apart = largest(predict(fast, frames) - forces).max()
+        apart = largest(evaluate(fast, frames) - forces).max()
         print(f"compressed, forces differ by at most {apart:.1e} eV/Å", flush=True)
         temperatures = [part["temperatures"][i % len(part["temperatures"])] for i in range(asked.trajectories)]
         ended = sum(

@@ -95,14 +95,20 @@ def filter_frames(
     directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The run's folder.")] = Path(),
     lower: Annotated[float | None, typer.Option(help="Below it a frame is accurate.")] = None,
     upper: Annotated[float | None, typer.Option(help="From it on a frame has failed.")] = None,
-    target: Annotated[float | None, typer.Option(help="In their place: the wanted force error, eV/Å.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FLOAT|EL=FLOAT,…",
+            help="In their place: the wanted force error, eV/Å, or one per element: Si=0.1,C=0.2.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what another window or target would have selected, from the stored scores; nothing is run or written."""
     from al_driver.live import filter_table
-    from al_driver.workflow.filter import Rule, filter_run
+    from al_driver.workflow.filter import Rule, filter_run, read_target
 
-    found = filter_run(directory, Rule(lower, upper, target))
+    found = filter_run(directory, Rule(lower, upper, read_target(target)))
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     else:

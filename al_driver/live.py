@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from al_driver.live_screen import add_screen
-from al_driver.words import many
+from al_driver.words import by_element, many
 
 if TYPE_CHECKING:  # `al status` needs none of them
     from pathlib import Path
@@ -168,7 +168,11 @@ def _caption(state: dict[str, Any]) -> str:
 
 def filter_table(found: dict[str, Any]) -> Table:
     """Return one row an iteration and structure: what a rule would have selected, beside what was."""
-    rule = ", ".join(f"{name} {value:g}" for name, value in found["rule"].items() if value is not None)
+    rule = ", ".join(
+        f"{name} {by_element(value) if isinstance(value, dict) else f'{value:g}'}"
+        for name, value in found["rule"].items()
+        if value is not None
+    )
     unbound = any(part["has_bound"] is False for part in found["iterations"])
     note = "where no bound was known yet, the highest scores" if unbound else ""
     table = Table(title=Text(f"{found['folder']}: {rule}"), caption=Text(note), title_justify="left")

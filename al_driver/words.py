@@ -46,6 +46,17 @@ def percents(counts: Mapping[str, int]) -> dict[str, int]:
     return shares
 
 
+def by_element(numbers: Mapping[str, float]) -> str:
+    """Write a number of each element, once where all are equal.
+
+    >>> by_element({"Si": 0.1, "C": 0.1}), by_element({"Si": 0.1, "C": 0.05})
+    ('0.1', '0.1 (Si), 0.05 (C)')
+    """
+    if len(set(numbers.values())) == 1:
+        return f"{min(numbers.values()):g}"
+    return ", ".join(f"{number:g} ({element})" for element, number in numbers.items())
+
+
 def shown_path(path: Path) -> str:
     """Return a path as one would type it here: from the working directory where that holds it."""
     try:

@@ -26,6 +26,7 @@ from al_driver.layout import MD_TASKS_FILE, QUERY_JOB_FILE, SELECTED_FILE, STATE
 from al_driver.query.calibration import Calibration
 from al_driver.query.statement import ClosingFrame, Demand, Survival, describe_statement, state_structure
 from al_driver.schema.run import RunParams
+from al_driver.words import by_element
 from al_driver.workflow.aside import set_aside
 from al_driver.workflow.audit import pair_frames, write_derived
 from al_driver.workflow.check_target import explored_structures
@@ -181,12 +182,11 @@ def _state(params: RunParams, folder: Path, stage: Stage, demand: Demand, labell
         own = frames.get(name, [])
         parts.append(state_structure(name, own, drawn.get(name, 0) - len(own), survival, demand))
     models = read_json(queried / SCORES_DIR / QUERY_JOB_FILE).get("models") or ["?"]
-    numbers = sorted(set(targets.values()))
     statement: dict[str, Any] = {
         "look": demand.look,
         "model": models[0],
         "targets": targets,
-        "target_text": "/".join(f"{number:g}" for number in numbers),
+        "target_text": by_element(targets),
         "max_bad_fraction": demand.max_bad_fraction,
         "confidence": demand.own_confidence,
         "frames_needed": demand.n_frames,

@@ -5,6 +5,7 @@ run had, what lies behind is not counted. Frames that cannot be labelled (duplic
 Scores in the units of the metric, eV/Å.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,8 @@ class Rule:
 
     lower: float | None = None
     upper: float | None = None
-    target: float | None = None
+    target: float | dict[str, float] | None = None
+    """Of every element, or one for each."""
 
     def __post_init__(self) -> None:
         window = (self.lower, self.upper)
@@ -44,8 +46,46 @@ class Rule:
             raise ConfigError("give --lower and --upper, or --target alone.")
         if self.lower is not None and self.upper is not None and not 0 < self.lower < self.upper:
             raise ConfigError(f"--lower ({self.lower:g}) must be positive and below --upper ({self.upper:g}).")
-        if self.target is not None and not self.target > 0:
-            raise ConfigError(f"--target ({self.target:g}) must be positive; it is a force error in eV/Å.")
+        targets = self.target.values() if isinstance(self.target, dict) else [self.target]
+        for target in (number for number in targets if number is not None):
+            if not 0 < target < math.inf:
+                raise ConfigError(f"--target ({target:g}) must be positive; it is a force error in eV/Å.")
+
+    def targets(self, type_map: Sequence[str]) -> dict[str, float]:
+        """Return the wanted force error of each element, eV/Å; there must be a target.
+
+        Raises
+        ------
+        ConfigError
+            If an element has none, or one that the run does not know has one.
+        """
+        if not isinstance(self.target, dict):
+            return dict.fromkeys(type_map, float(self.target or 0.0))
+        if set(self.target) != set(type_map):
+            raise ConfigError(
+                f"--target names {', '.join(self.target)}; give one number, or one for each of {', '.join(type_map)}."
+            )
+        return {element: self.target[element] for element in type_map}
+
+
+def read_target(text: str | None) -> float | dict[str, float] | None:
+    """Read a number, or one for each element.
+
+    >>> read_target("0.1"), read_target("Si=0.1,C=0.2")
+    (0.1, {'Si': 0.1, 'C': 0.2})
+    """
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        found = {element.strip(): float(number) for element, number in pairs}
+    except ValueError:
+        found = {}
+    if not found or len(found) < text.count("="):
+        raise ConfigError(f"--target {text!r} is no force error in eV/Å; give 0.1, or one per element: Si=0.1,C=0.2.")
+    return found
 
 
 def filter_run(directory: Path | str, rule: Rule) -> dict[str, Any]:
@@ -119,7 +159,7 @@ def _filter(query: Path, job: QueryJob, rule: Rule, audits: Sequence[Audit]) -> 
     """Count one query's frames by class, and how many would have been selected."""
     calibration, n_audits = None, 0
     if rule.target is not None:
-        calibration = Calibration.fit(audits, dict.fromkeys(job.type_map, rule.target), job.query.coverage)
+        calibration = Calibration.fit(audits, rule.targets(job.type_map), job.query.coverage)
         n_audits = job.n_audits
     bounds = _Bounds(job, rule, calibration)
     census = {name: Census(job.cap(name)) for name in job.structures}

@@ -12,7 +12,7 @@ import pytest
 from test_query_task import run, write_job, write_md
 
 from al_driver.errors import ConfigError
-from al_driver.workflow.filter import Rule, filter_run
+from al_driver.workflow.filter import Rule, filter_run, read_target
 
 NAN = float("nan")
 QUERY = {"lower": 0.1, "upper": 0.3, "max_select": 3}
@@ -102,7 +102,9 @@ def test_a_target_from_the_audits_that_were_known(tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
     parts = filter_run(tmp_path, Rule(target=0.3))["iterations"][1]["by_structure"]
     assert [part["selected"] for part in parts] == [1 + 3, 4 + 2]  # audits, no more than were independent, and a cap
-    (_, second) = filter_run(tmp_path, Rule(target=3.0))["iterations"]
+    with pytest.raises(ConfigError, match=r"--target names C; give one number, or one for each of Si\."):
+        filter_run(tmp_path, Rule(target={"C": 0.3}))
+    (_, second) = filter_run(tmp_path, Rule(target={"Si": 3.0}))["iterations"]
     assert second["candidate"] == 6  # above 0.25: outside what was calibrated
 
 
@@ -121,6 +123,12 @@ def test_a_wrong_rule_is_an_error(arguments: list[str], words: str) -> None:
     with pytest.raises(ConfigError) as error:
         Rule(**values)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["low", "Si=low", "Si=0.1,Si=0.2", "Si=0.1,0.2", "=", "Si=0.1=2"])
+def test_a_target_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no force error in eV/Å; give"):
+        read_target(text)
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

@@ -77,9 +77,11 @@ def test_words_promise_no_more_than_is_known() -> None:
 
 def test_in_words() -> None:
     part = state_structure("si", frames(59), 0, LIVES, DEMAND)
-    text = describe_statement({"model": "abc", "target_text": "0.1/0.2", "confidence": 0.95, "structures": [part]})
+    text = describe_statement(
+        {"model": "abc", "target_text": "0.2 (Si), 0.1 (C)", "confidence": 0.95, "structures": [part]}
+    )
     assert text == (
-        "model abc: si (4 atoms, 300–600 K): in at least 95.0% of frames no atom's force error exceeds 0.1/0.2 eV/Å "
-        "(0 of 59 did, 95.0% confidence); force RMSE 0.0791 eV/Å, 0.00% of atoms above. Stability: 10 of 10 "
-        "trajectories reached their end (at least 74% do)"
+        "model abc: si (4 atoms, 300–600 K): in at least 95.0% of frames no atom's force error exceeds "
+        "0.2 (Si), 0.1 (C) eV/Å (0 of 59 did, 95.0% confidence); force RMSE 0.0791 eV/Å, 0.00% of atoms above. "
+        "Stability: 10 of 10 trajectories reached their end (at least 74% do)"
     )

@@ -54,7 +54,13 @@ def check_covariance(state: Any, n_weights: int) -> list[Any]:
 
 
 def make_model(saved: Any, dtype: Any) -> tuple[Any, list[Any]]:
-    """Build the model of a checkpoint, differentiable in its weights; return it with these in the optimizer's order."""
+    """Build the model of a checkpoint, differentiable in its weights; return it with these in the optimizer's order.
+
+    Raises
+    ------
+    Refused
+        If its forces do not follow from positions, cell and elements alone, or a weight is not finite.
+    """
     from deepmd.pt.model.model import get_model
     from deepmd.pt.train.wrapper import ModelWrapper
     from deepmd.pt.utils.env import DEVICE
@@ -62,11 +68,22 @@ def make_model(saved: Any, dtype: Any) -> tuple[Any, list[Any]]:
     model = get_model(copy.deepcopy(saved["_extra_state"]["model_params"])).to(DEVICE)
     wrapper = ModelWrapper(model)
     wrapper.load_state_dict(saved)
+    needs = _find_needs(model)
+    if needs:
+        raise Refused(f"the model needs {needs}, which frames do not carry; a model without serves")
     if not all(torch.isfinite(weight).all() for weight in wrapper.parameters()):
         raise Refused("the model has a weight that is not finite")
-    if dtype == torch.float32:
-        model.float()
-        for module in model.modules():
-            if hasattr(module, "prec"):
-                module.prec = torch.float32
+    model.to(dtype)  # also where its own precision, which each net sets for itself, is another
+    for module in model.modules():
+        if hasattr(module, "prec"):
+            module.prec = dtype
     return model.train(), list(wrapper.parameters())
+
+
+def _find_needs(model: Any) -> str:
+    """Return what forces depend on beside positions, cell and elements; empty for nothing."""
+    if hasattr(model, "has_spin") and model.has_spin():
+        return "spins"
+    if model.get_dim_fparam() and not model.has_default_fparam():
+        return "frame parameters (fparam)"
+    return "atomic parameters (aparam)" if model.get_dim_aparam() else ""

@@ -65,7 +65,7 @@ def train_models(folder: Path) -> dict[str, Path]:
 
 
 def make_checkpoint(
-    path: Path, descriptor: dict[str, Any], fitting: dict[str, Any], type_map: list[str], block: int = 150
+    path: Path, descriptor: dict[str, Any], fitting: dict[str, Any], type_map: list[str], block: int = 150, **keys: Any
 ) -> None:
     """Write a model nobody trained as DeePMD-kit would, with a covariance that is not the identity."""
     import torch
@@ -75,6 +75,7 @@ def make_checkpoint(
     from deepmd.utils.argcheck import normalize
 
     model = {"type_map": type_map, "descriptor": descriptor | {"seed": 1}, "fitting_net": fitting | {"seed": 2}}
+    model |= keys
     config = tiny_input(model=model)
     config["training"]["training_data"]["systems"] = ["nowhere"]
     model = normalize(config)["model"]

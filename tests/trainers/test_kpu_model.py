@@ -119,6 +119,19 @@ def test_the_closed_form_equals_autograd(kpu_model, tmp_path, keys, one_side):
     assert closed._closed is not None
 
 
+@pytest.mark.parametrize("kind", ["se_e2_a", "se_atten"])
+def test_a_model_of_its_own_precision(kpu_model, tmp_path, kind):
+    """The plain computation has the digits that float32 leaves it."""
+    descriptor = {"type": kind, "rcut": 4.5, "rcut_smth": 1.0, "sel": [25, 40], "neuron": [3, 6], "axis_neuron": 3}
+    descriptor |= {"precision": "float32"} | ({"sel": 60, "attn_layer": 0} if kind == "se_atten" else {})
+    path = tmp_path / "model.ckpt.pt"
+    make_checkpoint(path, descriptor, {"neuron": [5, 5], "precision": "float32"}, ["Al", "Cu"])
+    atoms, model = alloy(seed=3), kpu_model.KalmanModel(path)
+    energy, forces = plain_uncertainty(path, atoms, [1, 6])
+    assert model.force_uncertainty(frame_of(model, atoms), [1, 6]) == pytest.approx(forces, rel=1e-4)
+    assert model.energy_uncertainty(frame_of(model, atoms)) == pytest.approx(energy, rel=1e-4)
+
+
 def test_a_closed_form_that_errs_is_not_used(load, kpu_model, checkpoints, monkeypatch):
     model, frame = kpu_model.KalmanModel(checkpoints["silicon"]), frame_of(load("silicon"), silicon())
     expected = load("silicon").force_uncertainty(frame, [0])
@@ -219,6 +232,21 @@ def test_what_is_no_checkpoint_is_refused(kpu_model, checkpoints, tmp_path):
     bad.write_bytes(pickle.dumps(Shout()))
     refuse(kpu_model, bad, "no checkpoint")
     assert not Path("/tmp/al-kpu-shouted").exists()  # noqa: S108
+
+
+@pytest.mark.parametrize(
+    ("fitting", "keys", "word"),
+    [
+        ({"numb_fparam": 1}, {}, "fparam"),
+        ({"numb_aparam": 1}, {}, "aparam"),
+        ({}, {"spin": {"use_spin": [True, False], "virtual_scale": [0.3, 0.0]}}, "spins"),
+    ],
+)
+def test_a_model_that_needs_more_than_a_frame_is_refused(kpu_model, tmp_path, fitting, keys, word):
+    descriptor = {"type": "se_e2_a", "rcut": 4.5, "rcut_smth": 1.0, "sel": [25, 40], "neuron": [3, 6], "axis_neuron": 3}
+    path = tmp_path / "model.ckpt.pt"
+    make_checkpoint(path, descriptor, {"neuron": [5]} | fitting, ["Al", "Cu"], **keys)
+    refuse(kpu_model, path, f"needs {word}" if word == "spins" else word, "frames do not carry")
 
 
 def test_a_damaged_covariance_is_refused(kpu_model, checkpoints, tmp_path):
